@@ -1,0 +1,1 @@
+"""Where episodes lie: one protocol (`base`), two implementations (`sqlite`, `mongo`)."""

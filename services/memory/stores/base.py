@@ -1,0 +1,226 @@
+"""What a store must do, and the values that go in and out of it.
+
+A store keeps episodes, the vectors of their windows per embedding model, and small state
+documents (settings, offsets, leases, keys, blocklist). It knows nothing of HTTP, of redaction or
+of how text becomes vectors; `services.memory.search` decides how candidates are ranked.
+
+Every write is durable when its coroutine returns: a kill -9 afterwards loses nothing.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anamnesis.contracts.base import JsonObject
+from anamnesis.contracts.episodes import Episode, EpisodeStats, ForgetProof
+
+Vectors = NDArray[np.float32]
+"""(w d): the unit-length vectors of an episode's w windows."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which episodes are meant. Fields are joined by and; none means any."""
+
+    project: str | None = None
+    instance: str | None = None
+    tags: tuple[str, ...] = ()
+    """All of them."""
+    since: datetime | None = None
+    """Event time at or after."""
+    until: datetime | None = None
+    """Event time before."""
+    include_superseded: bool = True
+
+
+class Record(NamedTuple):
+    """An episode on its way in, with what has been computed from its text."""
+
+    episode: Episode
+    vectors: Vectors | None
+    """By `episode.embedding_model`; none = without vectors, found by words alone."""
+    terms: Mapping[str, int]
+    """Lexical terms and how often each occurs (see `search.text.terms`)."""
+
+
+class Inserted(NamedTuple):
+    """What became of one record: `duplicate_of` is the id that stands in its way, if one does."""
+
+    created: bool
+    duplicate_of: str | None = None
+
+
+class Candidate(NamedTuple):
+    """One episode that may answer a question, with what ranking needs to know of it."""
+
+    episode_id: str
+    dense: float | None
+    """Cosine of the question and the episode's best window; none = has no vectors, or not computed."""
+    lexical: float | None
+    """BM25 (or the store's own lexical score); 0 = shares no word; none = no lexical side."""
+    session: str | None
+    position: int | None
+    timestamp: float
+    """Event time, seconds since the epoch."""
+    trust: str
+    superseded: bool
+
+
+class CandidateQuery(NamedTuple):
+    model: str
+    vector: NDArray[np.float32]
+    """(d): the question, unit length."""
+    terms: tuple[str, ...]
+    """The question's lexical terms."""
+    where: Filter
+    limit: int
+    """The best so many by each side, joined; then their neighbours in session."""
+
+
+class Candidates(NamedTuple):
+    found: list[Candidate]
+    """The best by meaning, the best by words, and the neighbours in session of both, each once, no order."""
+    lexical: str
+    """`bm25`, `$search`, or why there was no lexical side."""
+
+
+class Document(NamedTuple):
+    """A state document and its version, which grows by one with every write."""
+
+    key: str
+    value: JsonObject
+    version: int
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What to remove for good in one write, and what to put on the blocklist with it."""
+
+    episode_ids: tuple[str, ...]
+    block: Mapping[str, JsonObject] = field(default_factory=dict)
+    """Blocklist key -> document."""
+
+
+class Store(Protocol):
+    """Holds everything that must outlive the process.
+
+    Raises `anamnesis.kit.errors.Unavailable` when the database cannot be reached in time, and
+    `StorageFull` when it has no room; nothing is half-written in either case.
+    """
+
+    name: str
+    """`sqlite` or `mongo`."""
+
+    async def open(self) -> None:
+        """Connect, migrate, create indexes and wait until they can be searched."""
+
+    async def close(self) -> None: ...
+
+    async def ping(self) -> None:
+        """Raise `Unavailable` unless a read works now."""
+
+    # Episodes ---------------------------------------------------------------------------------
+
+    async def insert(self, records: Sequence[Record]) -> list[Inserted]:
+        """Add records, each once, in one durable write.
+
+        A record whose id exists, or whose content hash exists in the same project, is left out
+        and named in `duplicate_of`. The same holds between records of one call.
+        """
+
+    async def replace(self, records: Sequence[Record]) -> list[bool]:
+        """Replace records by id, text and vectors together; false where the id does not exist.
+
+        `retrieval_count`, `last_retrieved`, `superseded_by` and `ingested_at` stay as they are.
+        Vectors of other embedding models are dropped, as they belong to the old text.
+        """
+
+    async def get(self, episode_ids: Sequence[str]) -> dict[str, Episode]:
+        """Those that exist, by id."""
+
+    async def find_content(self, hashes: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """(project, content hash) -> episode id, for those that exist."""
+
+    async def page(self, where: Filter, skip: int, limit: int) -> tuple[list[Episode], int]:
+        """Newest first by event time (ties by id), and the total count."""
+
+    def scan(self, where: Filter, batch: int = 500) -> AsyncIterator[list[Episode]]:
+        """All that match, in order of id, in batches; memory stays flat."""
+
+    async def vectors(self, model: str, episode_ids: Sequence[str]) -> dict[str, Vectors]:
+        """The vectors of those that have them."""
+
+    async def remove(self, removal: Removal) -> tuple[int, int]:
+        """Remove episodes with their vectors (all models) and add to the blocklist, in one write.
+
+        Returns how many episodes and how many vectors went. Episodes that were superseded by a
+        removed one are no longer superseded.
+        """
+
+    async def proof(self, episode_ids: Sequence[str], hashes: Sequence[str]) -> ForgetProof:
+        """Count what is left of these ids and content hashes, read from the database itself."""
+
+    async def derived(self, episode_id: str) -> list[str]:
+        """Ids of all episodes consolidated from this one, directly or through others."""
+
+    async def supersede(self, episode_ids: Sequence[str], by: str | None) -> int:
+        """Mark as superseded (or, with none, as current again); returns how many changed."""
+
+    async def record_hits(self, hits: Mapping[str, int], at: datetime) -> None:
+        """Add to `retrieval_count` and set `last_retrieved`, for a batch of searches at once."""
+
+    async def stats(self, model: str) -> EpisodeStats:
+        """Counts; `without_vectors` is meant for this embedding model."""
+
+    # Search -----------------------------------------------------------------------------------
+
+    async def candidates(self, query: CandidateQuery) -> Candidates:
+        """All sides of a search under one filter, applied before anything is ranked.
+
+        Superseded episodes are filtered like any other when `where` says so. Writes that were
+        acknowledged before the call are seen. Only vectors of `query.model` take part.
+        """
+
+    # Re-embedding -----------------------------------------------------------------------------
+
+    async def missing(self, model: str, limit: int) -> list[Episode]:
+        """Up to `limit` episodes without vectors of this model, in order of id."""
+
+    async def count_missing(self, model: str) -> int: ...
+
+    async def put_vectors(self, model: str, items: Mapping[str, tuple[str, Vectors]]) -> None:
+        """Episode id -> (content hash it was made from, vectors), in one durable write.
+
+        An episode whose content hash has changed since, or that is gone, is left out.
+        """
+
+    async def prepare(self, model: str, dimension: int) -> None:
+        """Make room for a model's vectors (an index, where the store needs one); idempotent."""
+
+    async def activate(self, model: str) -> None:
+        """Make ready to search by this model at once: load or await its index. Old vectors stay."""
+
+    async def drop_vectors(self, model: str) -> int:
+        """Remove all vectors of a model that is no longer searched with; returns how many."""
+
+    # State documents --------------------------------------------------------------------------
+
+    async def read(self, kind: str, key: str) -> Document | None: ...
+
+    async def write(self, kind: str, key: str, value: JsonObject, expect: int | None = None) -> int | None:
+        """Write a document; returns its new version.
+
+        With `expect` only if the present version is that one (0 = must not exist), else None.
+        """
+
+    async def write_many(self, kind: str, values: Mapping[str, JsonObject]) -> None:
+        """Write several documents of a kind in one durable write."""
+
+    async def list(self, kind: str, prefix: str = "") -> list[Document]:
+        """All documents of a kind whose key begins with `prefix`, in order of key."""
+
+    async def delete(self, kind: str, key: str) -> bool: ...

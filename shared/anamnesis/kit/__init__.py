@@ -1,0 +1,1 @@
+"""What every service stands on: settings, errors, web app, auth, client, SSE, logging, metrics."""

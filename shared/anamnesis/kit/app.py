@@ -1,0 +1,176 @@
+"""The app factory: what every service has in common, whatever it does.
+
+Health, readiness and metrics, a request id, a body limit, TrustedHost, authentication that denies
+by default, one shape of errors, and logs without content.
+"""
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+
+import structlog
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import JsonValue
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from anamnesis import __version__
+from anamnesis.contracts.errors import ErrorEnvelope
+from anamnesis.kit.auth import DenyByDefault, KeyHolder
+from anamnesis.kit.errors import AnamnesisError, Invalid, Unavailable, from_wire
+from anamnesis.kit.logs import logger, where
+from anamnesis.kit.metrics import Metrics
+from anamnesis.kit.responses import error_response
+
+MAX_BODY = 32 << 20  # bytes; routes that take more say so themselves
+RECEIVE_TIMEOUT = 30.0  # seconds between two pieces of a request's body
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+Ready = Callable[[], Awaitable[None]]
+
+
+def create_app(
+    service: str,
+    *,
+    routers: Sequence[APIRouter],
+    holder: KeyHolder,
+    allowed_hosts: Sequence[str],
+    ready: Ready,
+    lifespan: Lifespan,
+    max_body: int = MAX_BODY,
+) -> FastAPI:
+    """Build a service's app. `ready` raises `Unavailable` while the service cannot do its work."""
+    metrics = Metrics(service)
+    app = FastAPI(
+        title=f"Anamnesis {service}",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        max_body_size=max_body,
+        middleware=[
+            Middleware(Observe, metrics=metrics),
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts), www_redirect=False),
+            Middleware(DenyByDefault, holder=holder),
+        ],
+        responses={"4XX": {"model": ErrorEnvelope}, "5XX": {"model": ErrorEnvelope}},
+    )
+    app.state.metrics = metrics
+    app.add_exception_handler(AnamnesisError, _on_own)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+
+    @app.get("/health", tags=["service"])
+    async def health() -> dict[str, str]:
+        """The process is alive."""
+        return {"status": "ok"}
+
+    @app.get("/ready", tags=["service"], responses={503: {"model": ErrorEnvelope}})
+    async def readiness() -> dict[str, str]:
+        """The service can do its work now."""
+        await ready()
+        return {"status": "ready"}
+
+    @app.get("/metrics", tags=["service"], response_class=Response)
+    async def expose() -> Response:
+        """Prometheus metrics."""
+        return Response(metrics.render(), media_type="text/plain; version=0.0.4")
+
+    for router in routers:
+        app.include_router(router)
+    return app
+
+
+class Observe:
+    """Gives every request an id, a deadline for its body, a metric and a line in the log.
+
+    It also turns what nobody caught into a 500 that names the request id, so that no client ever
+    sees a traceback and no log ever sees content.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        status = 0
+        body_ended = False
+        started = time.perf_counter()
+
+        async def watched_receive() -> Message:
+            nonlocal body_ended
+            if body_ended:
+                return await receive()  # from here on it waits for the disconnect, which may take long
+            try:
+                message = await asyncio.wait_for(receive(), RECEIVE_TIMEOUT)
+            except TimeoutError:
+                raise Unavailable("the request's body did not arrive in time") from None
+            body_ended = not message.get("more_body", False)
+            return message
+
+        async def watched_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode())]}
+            await send(message)
+
+        try:
+            await self._app(scope, watched_receive, watched_send)
+        except Exception as error:  # the edge of the process: whatever it was, it is logged by type and place
+            logger().error("unhandled", error=where(error))
+            if status:
+                raise
+            message = f"something went wrong here; the log of this service names request {request_id}"
+            await error_response(AnamnesisError(message))(scope, watched_receive, watched_send)
+        finally:
+            seconds = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._metrics.observe(scope["method"], route, status, seconds)
+            level = "debug" if route in ("/health", "/ready", "/metrics") else "info"
+            getattr(logger(), level)(
+                "request", method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 1)
+            )
+            structlog.contextvars.unbind_contextvars("request_id")
+
+
+async def _on_own(_: Request, error: Exception) -> Response:
+    assert isinstance(error, AnamnesisError)
+    return error_response(error)
+
+
+async def _on_invalid(_: Request, error: Exception) -> Response:
+    """What does not fit the contract: where and why, never the value itself."""
+    assert isinstance(error, RequestValidationError)
+    problems: list[JsonValue] = [
+        {"where": ".".join(str(part) for part in problem["loc"]), "why": str(problem["msg"])}
+        for problem in error.errors()[:20]
+    ]
+    return error_response(Invalid("the request does not fit; see detail for where and why", problems))
+
+
+async def _on_http(_: Request, error: Exception) -> Response:
+    """What the framework refuses by itself: unknown paths, methods, bodies that are too large."""
+    assert isinstance(error, HTTPException)
+    own = from_wire(error.status_code, b"")
+    own.status = error.status_code  # 405 and friends have no class of their own
+    own.message = {404: "there is nothing at this path", 405: "this path does not take that method"}.get(
+        error.status_code, str(error.detail)
+    )
+    response = error_response(own)
+    response.headers.update(error.headers or {})
+    return response

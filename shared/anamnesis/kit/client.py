@@ -1,0 +1,119 @@
+"""The HTTP client between services and for the console: typed answers, deadlines, retries.
+
+Requests that are safe to repeat (reads, and writes that say so) are tried again when the service
+is away or busy, under one total deadline, with jitter.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import TypeVar
+
+import httpx
+import stamina
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from anamnesis.kit.errors import AnamnesisError, Busy, DeadlineExceeded, Unavailable, UpstreamFailed, from_wire
+
+M = TypeVar("M", bound=BaseModel)
+Query = Mapping[str, str | int | float | bool | list[str] | None]
+
+
+class ServiceClient:
+    """Talks to one service. Use as an asynchronous context manager."""
+
+    def __init__(
+        self, base_url: str, key: SecretStr | None, *, connect: float = 2.0, read: float = 60.0, pool: int = 32
+    ) -> None:
+        """Timeouts in seconds; `pool` bounds the connections."""
+        self.base_url = base_url.rstrip("/")
+        self._http = httpx.AsyncClient(
+            base_url=self.base_url,
+            headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
+            timeout=httpx.Timeout(read, connect=connect, pool=read),
+            limits=httpx.Limits(max_connections=pool, max_keepalive_connections=pool),
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> "ServiceClient":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def get(self, path: str, answer: type[M], query: Query | None = None, deadline: float = 30.0) -> M:
+        return await self.request("GET", path, answer, query=query, deadline=deadline, repeatable=True)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        answer: type[M],
+        *,
+        body: BaseModel | None = None,
+        query: Query | None = None,
+        deadline: float = 60.0,
+        repeatable: bool = False,
+    ) -> M:
+        """Send and read one answer within `deadline` seconds, tries included.
+
+        Raises the error that the service reported, `Unavailable` when it cannot be reached, or
+        `UpstreamFailed` when the answer is not of the promised shape.
+        """
+        content = body.model_dump_json(exclude_none=True).encode() if body is not None else None
+        attempts = stamina.retry_context(
+            on=(Unavailable, Busy) if repeatable else Busy, attempts=None, timeout=deadline, wait_max=5.0
+        )
+        async for attempt in attempts:
+            with attempt:
+                response = await self._once(method, path, content, query, deadline)
+                try:
+                    return answer.model_validate_json(response)
+                except ValidationError:
+                    raise UpstreamFailed(f"{self.base_url}{path} gave an answer of an unexpected shape") from None
+        raise AssertionError("stamina ends by returning or raising")
+
+    async def _once(self, method: str, path: str, content: bytes | None, query: Query | None, deadline: float) -> bytes:
+        headers = {"Content-Type": "application/json"} if content is not None else {}
+        params = {name: value for name, value in (query or {}).items() if value is not None}
+        try:
+            response = await self._http.request(
+                method,
+                path,
+                content=content,
+                params=params,
+                headers=headers,
+                timeout=httpx.Timeout(deadline, connect=2.0),
+            )
+        except httpx.TimeoutException as error:
+            raise _timeout(self.base_url, error) from None
+        except httpx.TransportError:
+            raise Unavailable(f"cannot reach {self.base_url}; is it running?") from None
+        if response.is_success:
+            return response.content
+        raise from_wire(response.status_code, response.content)
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, path: str, *, content: AsyncIterator[bytes] | None = None, query: Query | None = None
+    ) -> AsyncIterator[httpx.Response]:
+        """A response whose body is read piece by piece; never tried again."""
+        params = {name: value for name, value in (query or {}).items() if value is not None}
+        try:
+            async with self._http.stream(method, path, content=content, params=params) as response:
+                if not response.is_success:
+                    raise from_wire(response.status_code, await response.aread())
+                yield response
+        except httpx.TimeoutException as error:
+            raise _timeout(self.base_url, error) from None
+        except httpx.TransportError:
+            raise Unavailable(f"the connection to {self.base_url} broke") from None
+
+
+def _timeout(base_url: str, error: httpx.TimeoutException) -> AnamnesisError:
+    if isinstance(error, httpx.ConnectTimeout):
+        return Unavailable(f"cannot reach {base_url}; is it running?")
+    return DeadlineExceeded(f"{base_url} did not answer in time")

@@ -1,0 +1,59 @@
+"""Structured logs on standard error: events with fields, never a secret or the text of an episode."""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+
+import structlog
+
+FORBIDDEN = frozenset(
+    {"text", "summary", "raw_exchange", "query", "query_text", "key", "token", "authorization", "body"}
+)
+"""Field names that would carry content; a log call that uses one is a bug and loses the field."""
+
+
+def _without_content(_: object, __: str, event: MutableMapping[str, object]) -> MutableMapping[str, object]:
+    for name in FORBIDDEN & event.keys():
+        event[name] = "(withheld)"
+    return event
+
+
+def configure(service: str, level: str = "info", json: bool = False) -> None:
+    """Set up logging of this process; called once, by the service's entry point."""
+    number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _without_content,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format=f"%(levelname)s {service} %(name)s %(message)s"
+    )
+
+
+def logger() -> structlog.typing.FilteringBoundLogger:
+    """The logger that all modules use."""
+    bound: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+    return bound
+
+
+def where(error: BaseException) -> str:
+    """Type and place of an error, without its message: messages may quote what was being processed."""
+    trace = error.__traceback__
+    place = ""
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        place = f" at {code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return f"{type(error).__name__}{place}"

@@ -1,0 +1,74 @@
+"""Settings: read once at start-up from the environment, wrong values named one by one.
+
+A service derives one small frozen class from `Settings`; every field carries a one-line docstring
+with its unit. The environment variable of field `port` is `ANAMNESIS_PORT` unless the class sets
+another prefix. Lists are written as comma-separated values.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import BeforeValidator, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What all services share."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ANAMNESIS_", frozen=True, extra="ignore", use_attribute_docstrings=True, env_ignore_empty=True
+    )
+
+    host: str = "127.0.0.1"
+    """Address that the services bind; 0.0.0.0 inside containers."""
+    data_dir: Path = Path("~/.local/share/anamnesis")
+    """Directory that holds everything that must last: the store, keys, logs."""
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(lambda value: split(value))] = (
+        "localhost",
+        "127.0.0.1",
+        "[::1]",
+    )
+    """Host names under which the services answer (comma-separated); others get 400."""
+    service_key: SecretStr | None = None
+    """The key between services; made by deploy.sh."""
+    log_level: str = "info"
+    """debug, info, warning or error."""
+    log_json: bool = False
+    """Write logs as JSON lines."""
+
+    @property
+    def data(self) -> Path:
+        """`data_dir` with `~` resolved."""
+        return self.data_dir.expanduser()
+
+
+def split(value: object) -> object:
+    """Comma-separated text to a tuple; anything else is left for validation."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+StrList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split)]
+"""A list in one environment variable, separated by commas."""
+
+S = TypeVar("S", bound=Settings)
+
+
+def load(settings: type[S]) -> S:
+    """Read the settings of a service, or end the process with what is wrong and what was expected."""
+    try:
+        return settings()
+    except ValidationError as error:
+        prefix = settings.model_config.get("env_prefix") or ""
+        for problem in error.errors():
+            field = str(problem["loc"][0]) if problem["loc"] else "?"
+            variable = f"{prefix}{field}".upper()
+            known = settings.model_fields.get(field)
+            secret = known is not None and "Secret" in str(known.annotation)
+            given = "(hidden)" if secret else repr(os.environ.get(variable, problem["input"]))
+            print(f"{variable} = {given}: {problem['msg']}", file=sys.stderr)
+        print("Set these variables (see .env.example) and start again.", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.episodes import Episode, EpisodeStats, ForgetProof
 
+Vector = NDArray[np.float32]
+"""(d): one vector of unit length."""
+
 Vectors = NDArray[np.float32]
 """(w d): the unit-length vectors of an episode's w windows."""
 
@@ -72,7 +75,7 @@ class Candidate(NamedTuple):
 
 class CandidateQuery(NamedTuple):
     model: str
-    vector: NDArray[np.float32]
+    vector: Vector
     """(d): the question, unit length."""
     terms: tuple[str, ...]
     """The question's lexical terms."""

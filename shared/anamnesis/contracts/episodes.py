@@ -283,3 +283,14 @@ class ForgetProof(Contract):
     by_id: int
     by_content: int
     vectors: int
+
+
+class EpisodeFilter(Contract):
+    """Which episodes an export holds; fields are joined by and."""
+
+    project_filter: Name | None = None
+    instance_filter: Name | None = None
+    tag_filter: tuple[Tag, ...] = Field(default=(), max_length=MAX_TAGS)
+    since: Moment | None = None
+    until: Moment | None = None
+    include_superseded: bool = True

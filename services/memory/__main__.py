@@ -1,0 +1,17 @@
+"""`python -m services.memory`: run the memory service until it is told to stop."""
+
+from anamnesis.kit.logs import configure
+from anamnesis.kit.server import serve
+from anamnesis.kit.settings import load
+from services.memory.app import build
+from services.memory.settings import MemorySettings
+
+
+def main() -> None:
+    settings = load(MemorySettings)
+    configure("memory", settings.log_level, settings.log_json)
+    serve(build(settings), settings.host, settings.memory_port)
+
+
+if __name__ == "__main__":
+    main()

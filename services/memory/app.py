@@ -1,0 +1,103 @@
+"""The memory service put together: which store, which embedder, which routes."""
+
+import sys
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry, Counter
+
+from anamnesis.kit.app import create_app
+from anamnesis.kit.auth import ServiceKey
+from anamnesis.kit.errors import Unavailable
+from services.memory.blocklist import Blocks
+from services.memory.door import Door
+from services.memory.embedding.service import Embedding
+from services.memory.endpoints import embedding as embedding_endpoints
+from services.memory.endpoints import episodes, search, state, transfer
+from services.memory.keys import StoredKeys, ensure_first_key
+from services.memory.removal import Remover
+from services.memory.search.recall import Recall
+from services.memory.settings import MemorySettings
+from services.memory.stores.base import Store
+from services.memory.stores.mongo import MongoStore
+from services.memory.stores.sqlite import SqliteStore
+
+
+def choose_store(settings: MemorySettings) -> Store:
+    """MongoDB where its URI is given, else the embedded store in the data directory."""
+    if settings.mongodb_uri is not None:
+        return MongoStore(settings.mongodb_uri.get_secret_value(), settings.mongodb_database)
+    return SqliteStore(settings.data / "anamnesis.db")
+
+
+def build(settings: MemorySettings) -> FastAPI:
+    """The app; nothing is opened before its lifespan begins."""
+    store = choose_store(settings)
+    blocks = Blocks()
+    workers = ThreadPoolExecutor(2, thread_name_prefix="door")
+    embedding = Embedding(store, settings)
+    registry_counts = _Redactions()
+    door = Door(store, blocks, embedding, workers, settings.redact_entropy, registry_counts)
+    remover = Remover(store, blocks)
+    keys = StoredKeys(store)
+    opened = False
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        nonlocal opened
+        registry_counts.register(app.state.metrics.registry)
+        async with AsyncExitStack() as stack:
+            stack.callback(workers.shutdown, wait=False, cancel_futures=True)
+            settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+            await store.open()
+            stack.push_async_callback(store.close)
+            await blocks.load(store)
+            first = await ensure_first_key(store, settings.api_key, settings.data)
+            if first is not None:
+                sys.stdout.write(f"Your first API key (shown this once, kept in {settings.data / 'api.key'}):\n  {first}\n")
+                sys.stdout.flush()
+            await embedding.open()
+            stack.push_async_callback(embedding.close)
+            opened = True
+            yield
+            opened = False
+
+    async def ready() -> None:
+        if not opened:
+            raise Unavailable("the service is starting or stopping")
+        await store.ping()
+        embedding.ping()
+
+    return create_app(
+        "memory",
+        routers=[
+            episodes.routes(store, door, remover, blocks, embedding),
+            search.routes(Recall(store, embedding)),
+            transfer.routes(store, door),
+            embedding_endpoints.routes(embedding),
+            state.routes(store, keys),
+            episodes.routes_by_id(store, door, remover, embedding),  # last: fixed paths come before /{id}
+        ],
+        holder=ServiceKey(settings.service_key, keys),
+        allowed_hosts=settings.allowed_hosts,
+        ready=ready,
+        lifespan=lifespan,
+    )
+
+
+class _Redactions:
+    """Counts redactions by kind in the app's metrics."""
+
+    def __init__(self) -> None:
+        self._counter = Counter(
+            "anamnesis_redactions", "Secrets replaced at memory's door, by kind.", ("kind",), registry=None
+        )
+
+    def register(self, registry: CollectorRegistry) -> None:
+        registry.register(self._counter)
+
+    def __call__(self, counts: Mapping[str, int]) -> None:
+        for kind, count in counts.items():
+            self._counter.labels(kind).inc(count)

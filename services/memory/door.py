@@ -1,0 +1,210 @@
+"""The door: the one way in for text. Redacts, names, hashes, refuses what was forgotten, embeds, stores.
+
+Whoever writes (the API, an import, the ingest service) passes here, so no secret reaches the
+store or the embedding model, and nothing that was deleted on purpose comes back.
+"""
+
+import asyncio
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from anamnesis.contracts.base import now
+from anamnesis.contracts.episodes import (
+    Episode,
+    EpisodeCreate,
+    EpisodePatch,
+    EpisodeSource,
+    WriteResult,
+    WriteStatus,
+)
+from anamnesis.kit.errors import Conflict, NotFound
+from anamnesis.redact import redact
+from services.memory.blocklist import Blocks
+from services.memory.search.text import passage, terms
+from services.memory.stores.base import Record, Store, Vectors
+
+OnConflict = Literal["skip", "update"]
+Count = Callable[[Mapping[str, int]], None]
+_SLUG = re.compile(r"[^a-z0-9]+")
+
+
+class PassageEmbedder(Protocol):
+    """Turns the texts of episodes into vectors, by the model that is active when it is called."""
+
+    async def passages(self, texts: Sequence[str]) -> tuple[str, list[Vectors]]:
+        """The model's name, and per text the (w d) unit vectors of its windows."""
+
+
+class _Cleaned(NamedTuple):
+    create: EpisodeCreate
+    redactions: int
+
+
+@dataclass(frozen=True)
+class Door:
+    """Writes episodes. All its methods are safe to repeat."""
+
+    store: Store
+    blocks: Blocks
+    embedder: PassageEmbedder
+    workers: Executor
+    """Where redaction and hashing of large batches run, away from the event loop."""
+    entropy: bool = False
+    count_redactions: Count = lambda counts: None
+
+    async def write(self, batch: Sequence[EpisodeCreate], on_conflict: OnConflict = "skip") -> list[WriteResult]:
+        """Write new episodes; one result each, in order. Durable when it returns."""
+        cleaned = await asyncio.get_running_loop().run_in_executor(self.workers, self._clean, batch)
+        results = await self.restore([create_to_episode(one.create) for one in cleaned], on_conflict)
+        return [
+            result.model_copy(update={"redactions": one.redactions})
+            for result, one in zip(results, cleaned, strict=True)
+        ]
+
+    async def restore(self, episodes: Sequence[Episode], on_conflict: OnConflict = "skip") -> list[WriteResult]:
+        """Write whole episodes whose text has been cleaned already; one result each, in order."""
+        known = await self.store.get([one.episode_id for one in episodes])
+        twins = await self.store.find_content([(one.project, one.content_hash) for one in episodes])
+        results: dict[int, WriteResult] = {}
+        fresh: dict[int, Episode] = {}
+        changed: dict[int, Episode] = {}
+        for index, one in enumerate(episodes):
+            present = known.get(one.episode_id)
+            twin = twins.get((one.project, one.content_hash))
+            if self.blocks.holds(one.episode_id, one.content_hash):
+                results[index] = WriteResult(episode_id=one.episode_id, status=WriteStatus.BLOCKED)
+            elif present is None and twin is None:
+                fresh[index] = one
+            elif twin is None and on_conflict == "update" and present is not None:
+                changed[index] = one
+            else:
+                results[index] = _duplicate(one.episode_id, twin or one.episode_id)
+        records = await self._records([*fresh.values(), *changed.values()])
+        if fresh:
+            inserted = await self.store.insert(records[: len(fresh)])
+            for (index, one), outcome in zip(fresh.items(), inserted, strict=True):
+                results[index] = (
+                    WriteResult(episode_id=one.episode_id, status=WriteStatus.CREATED)
+                    if outcome.created
+                    else _duplicate(one.episode_id, outcome.duplicate_of or one.episode_id)
+                )
+        if changed:
+            replaced = await self.store.replace(records[len(fresh) :])
+            for (index, one), done in zip(changed.items(), replaced, strict=True):
+                status = WriteStatus.UPDATED if done else WriteStatus.DUPLICATE
+                results[index] = WriteResult(episode_id=one.episode_id, status=status)
+        return [results[index] for index in range(len(episodes))]
+
+    async def clean(self, episodes: Sequence[Episode]) -> list[Episode]:
+        """Whole episodes as the door would store them: redacted and hashed again."""
+
+        def all_of_them() -> list[Episode]:
+            cleaned = [
+                one.model_copy(update=self._redacted(one.summary, one.raw_exchange, one.source)) for one in episodes
+            ]
+            return [
+                one.model_copy(update={"content_hash": content_hash(one.summary, one.raw_exchange)}) for one in cleaned
+            ]
+
+        return await asyncio.get_running_loop().run_in_executor(self.workers, all_of_them)
+
+    async def patch(self, episode_id: str, patch: EpisodePatch) -> Episode:
+        """Change fields of one episode. Raises `NotFound`, or `Conflict` when its twin exists."""
+        present = (await self.store.get([episode_id])).get(episode_id)
+        if present is None:
+            raise NotFound(f"there is no episode {episode_id}")
+        given = patch.model_dump(exclude_none=True)
+        [changed] = await self.clean([Episode.model_validate({**present.model_dump(), **given})])
+        if changed == present:
+            return present
+        twin = (await self.store.find_content([(changed.project, changed.content_hash)])).values()
+        if any(other != episode_id for other in twin):
+            raise Conflict("another episode of that project has the same content", {"episode_id": next(iter(twin))})
+        [record] = await self._records([changed])
+        if not (await self.store.replace([record]))[0]:
+            raise NotFound(f"there is no episode {episode_id}")
+        return record.episode
+
+    async def _records(self, episodes: Sequence[Episode]) -> list[Record]:
+        if not episodes:
+            return []
+        texts = [passage(one.summary, one.raw_exchange) for one in episodes]
+        loop = asyncio.get_running_loop()
+        counting = loop.run_in_executor(self.workers, lambda: [terms(text) for text in texts])
+        model, vectors = await self.embedder.passages(texts)
+        return [
+            Record(one.model_copy(update={"embedding_model": model}), own, counted)
+            for one, own, counted in zip(episodes, vectors, await counting, strict=True)
+        ]
+
+    def _clean(self, batch: Sequence[EpisodeCreate]) -> list[_Cleaned]:
+        cleaned = []
+        for one in batch:
+            counts: Counter[str] = Counter()
+            update = self._redacted(one.summary, one.raw_exchange, one.source, counts)
+            cleaned.append(_Cleaned(one.model_copy(update=update), counts.total()))
+            self.count_redactions(counts)
+        return cleaned
+
+    def _redacted(
+        self, summary: str, raw: str | None, source: EpisodeSource | None, counts: Counter[str] | None = None
+    ) -> dict[str, str | EpisodeSource | None]:
+        """The fields that hold text, without secrets. A summary that was private as a whole says so."""
+        tally = Counter[str]() if counts is None else counts
+
+        def without_secrets(text: str | None) -> str | None:
+            if not text:
+                return text
+            done = redact(text, entropy=self.entropy)
+            tally.update(done.counts)
+            return done.text
+
+        fields: dict[str, str | EpisodeSource | None] = {
+            "summary": (without_secrets(summary) or "").strip() or "(private)",
+            "raw_exchange": without_secrets(raw),
+        }
+        if source is not None and source.url is not None:
+            fields["source"] = source.model_copy(update={"url": without_secrets(source.url)})
+        return fields
+
+
+def content_hash(summary: str, raw_exchange: str | None) -> str:
+    """SHA-256 (hex) of what an episode says, as stored."""
+    digest = hashlib.sha256(summary.encode())
+    digest.update(b"\x00")
+    digest.update((raw_exchange or "").encode())
+    return digest.hexdigest()
+
+
+def create_to_episode(create: EpisodeCreate) -> Episode:
+    """A new episode as it will be stored: id and time made where none came."""
+    moment = now()
+    timestamp = create.timestamp or moment
+    digest = content_hash(create.summary, create.raw_exchange)
+    made = f"ep_{timestamp:%Y%m%d}_{_slug(create.instance)}_{_slug(create.project)}_{digest[:12]}"
+    return Episode(
+        episode_id=create.episode_id or made,
+        timestamp=timestamp,
+        ingested_at=moment,
+        instance=create.instance,
+        project=create.project,
+        summary=create.summary,
+        raw_exchange=create.raw_exchange,
+        tags=create.tags,
+        source=create.source or EpisodeSource(kind="api"),
+        trust=create.trust,
+        content_hash=digest,
+    )
+
+
+def _slug(text: str) -> str:
+    return _SLUG.sub("-", text.lower()).strip("-")[:24] or "x"
+
+
+def _duplicate(episode_id: str, of: str) -> WriteResult:
+    return WriteResult(episode_id=episode_id, status=WriteStatus.DUPLICATE, duplicate_of=of)

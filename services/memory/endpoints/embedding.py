@@ -1,0 +1,54 @@
+"""The embedding model: which one, how much of the processor, and the move to another."""
+
+from fastapi import APIRouter
+from starlette.status import HTTP_202_ACCEPTED
+
+from anamnesis.contracts.embedding import CpuShare, EmbeddingConfig, EmbeddingModel, ModelChoice, ReembedStatus
+from anamnesis.contracts.errors import ErrorEnvelope
+from services.memory.embedding.service import Embedding
+
+
+def routes(embedding: Embedding) -> APIRouter:
+    router = APIRouter(tags=["embedding"])
+
+    @router.get("/api/embedding/config")
+    async def config() -> EmbeddingConfig:
+        """The model in use, the models that are known, and the workers."""
+        return embedding.config()
+
+    @router.post("/api/embedding/model", status_code=HTTP_202_ACCEPTED, responses={404: {"model": ErrorEnvelope}})
+    async def switch(choice: ModelChoice) -> ReembedStatus:
+        """Move to another model: the store is embedded beside the old vectors, then switched at once."""
+        return await embedding.switch(choice)
+
+    @router.put("/api/embedding/models", responses={409: {"model": ErrorEnvelope}})
+    async def register(model: EmbeddingModel) -> EmbeddingConfig:
+        """Make a model of one's own known, by the directory that holds it."""
+        return await embedding.register(model)
+
+    @router.post("/api/embedding/cpu")
+    async def cpu(share: CpuShare) -> EmbeddingConfig:
+        """Change how much of the processor embedding may take; at once, without a reload."""
+        return await embedding.set_cpu(share)
+
+    @router.post("/api/episodes/reembed", status_code=HTTP_202_ACCEPTED, responses={404: {"model": ErrorEnvelope}})
+    async def reembed(choice: ModelChoice | None = None) -> ReembedStatus:
+        """Embed what lacks vectors of the chosen (or else the active) model."""
+        return await embedding.switch(choice)
+
+    @router.post("/api/episodes/reembed/pause", responses={409: {"model": ErrorEnvelope}})
+    async def pause() -> ReembedStatus:
+        """Pause after the batch under way; its vectors are kept."""
+        return await embedding.pause()
+
+    @router.post("/api/episodes/reembed/resume", responses={409: {"model": ErrorEnvelope}})
+    async def resume() -> ReembedStatus:
+        """Go on where it stopped."""
+        return await embedding.resume()
+
+    @router.get("/api/episodes/reembed/status")
+    async def status() -> ReembedStatus:
+        """How far it is, how fast, and how long it will take."""
+        return await embedding.status()
+
+    return router

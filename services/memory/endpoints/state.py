@@ -1,0 +1,100 @@
+"""Small state for the other services: documents (offsets), leases, settings, and whose a key is."""
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Path, Query
+from pydantic import StringConstraints
+
+from anamnesis.contracts.base import JsonObject, Name, now
+from anamnesis.contracts.episodes import Changed
+from anamnesis.contracts.errors import ErrorEnvelope
+from anamnesis.contracts.keys import Identity, KeyCheck, Scope
+from anamnesis.contracts.state import AllDocuments, Documents, Keys, Lease, LeaseRequest, Setting
+from anamnesis.kit.auth import KeyHolder, Needs
+from anamnesis.kit.errors import Conflict, NotFound, TooLarge
+from services.memory.stores.base import Store
+
+Namespace = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@-]{1,200}$"), Path()]
+SettingName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$"), Path()]
+MAX_SETTING = 1 << 20  # bytes
+_SEPARATOR = "\x1f"  # cannot occur in a namespace
+
+
+def routes(store: Store, keys: KeyHolder) -> APIRouter:
+    router = APIRouter(tags=["state"])
+
+    @router.get("/api/state/{kind}/{namespace}")
+    async def documents(kind: Literal["offsets"], namespace: Namespace) -> AllDocuments:
+        """Every document of a namespace."""
+        prefix = namespace + _SEPARATOR
+        found = await store.list(kind, prefix)
+        return AllDocuments(documents={document.key.removeprefix(prefix): document.value for document in found})
+
+    @router.put("/api/state/{kind}/{namespace}")
+    async def put(kind: Literal["offsets"], namespace: Namespace, body: Documents) -> Changed:
+        """Write documents in one durable write; others of the namespace stay."""
+        await store.write_many(kind, {f"{namespace}{_SEPARATOR}{key}": value for key, value in body.documents.items()})
+        return Changed(changed=len(body.documents))
+
+    @router.post("/api/state/{kind}/{namespace}/remove")
+    async def remove(kind: Literal["offsets"], namespace: Namespace, body: Keys) -> Changed:
+        """Remove documents by key."""
+        return Changed(changed=sum([await store.delete(kind, f"{namespace}{_SEPARATOR}{key}") for key in body.keys]))
+
+    @router.post("/api/leases/{name}", responses={409: {"model": ErrorEnvelope}})
+    async def lease(name: Namespace, request: LeaseRequest) -> Lease:
+        """Take or renew a lease; 409 while another holder has it."""
+        present = await store.read("leases", name)
+        held = Lease.model_validate(present.value) if present else None
+        if held is not None and held.holder != request.holder and held.until > now():
+            raise Conflict(f"{held.holder} holds this lease", {"until": held.until.isoformat()})
+        taken = Lease(name=name, holder=request.holder, until=now() + timedelta(seconds=request.seconds))
+        document = taken.model_dump(mode="json")
+        if await store.write("leases", name, document, expect=present.version if present else 0) is None:
+            raise Conflict("another holder was faster")
+        return taken
+
+    @router.delete("/api/leases/{name}")
+    async def release(name: Namespace, holder: Annotated[Name, Query()]) -> Changed:
+        """Give a lease back before it lapses."""
+        present = await store.read("leases", name)
+        if present is None or Lease.model_validate(present.value).holder != holder:
+            return Changed(changed=0)
+        return Changed(changed=int(await store.delete("leases", name)))
+
+    @router.get("/api/settings/{name}", responses={404: {"model": ErrorEnvelope}})
+    async def setting(name: SettingName) -> Setting:
+        """A named setting."""
+        document = await store.read("settings", name)
+        if document is None:
+            raise NotFound(f"the setting {name} has never been set")
+        return Setting(name=name, value=document.value, version=document.version)
+
+    @router.put("/api/settings/{name}", responses={409: {"model": ErrorEnvelope}})
+    async def set_setting(
+        name: SettingName,
+        value: JsonObject,
+        version: Annotated[int | None, Query(ge=0, lt=2**53, description="Write only over this version.")] = None,
+    ) -> Setting:
+        """Write a named setting; with `version` only if nobody wrote meanwhile."""
+        if len(str(value)) > MAX_SETTING:
+            raise TooLarge(f"a setting holds at most {MAX_SETTING} bytes")
+        written = await store.write("settings", name, value, expect=version)
+        if written is None:
+            raise Conflict("the setting has changed meanwhile; read it again")
+        return Setting(name=name, value=value, version=written)
+
+    @router.post(
+        "/api/keys/check",
+        dependencies=[Depends(Needs(Scope.SERVICE))],
+        responses={403: {"model": ErrorEnvelope}, 404: {"model": ErrorEnvelope}},
+    )
+    async def check(request: KeyCheck) -> Identity:
+        """Whose key has this hash; for the other services."""
+        identity = await keys.identify(request.hash)
+        if identity is None:
+            raise NotFound("no key has this hash")
+        return identity
+
+    return router

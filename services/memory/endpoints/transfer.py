@@ -1,0 +1,140 @@
+"""Export and import: JSON lines, streamed, with flat memory in both directions."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import StreamingResponse
+from pydantic import ValidationError
+
+from anamnesis.contracts.episodes import Episode, EpisodeCreate, EpisodeFilter, ImportResult, WriteStatus
+from services.memory.door import Door, OnConflict, create_to_episode
+from services.memory.stores.base import Filter, Store
+
+MAX_LINE = 8 << 20  # bytes of one episode
+MAX_IMPORT = 4 << 30  # bytes of one import
+BATCH = 100  # episodes in one durable write
+BATCH_BYTES = 4 << 20
+
+
+def routes(store: Store, door: Door) -> APIRouter:
+    router = APIRouter(tags=["transfer"])
+
+    @router.post("/api/episodes/export", response_class=StreamingResponse)
+    async def export(filter: EpisodeFilter) -> StreamingResponse:
+        """All episodes that match, one JSON object a line, in order of id."""
+        where = Filter(
+            project=filter.project_filter,
+            instance=filter.instance_filter,
+            tags=filter.tag_filter,
+            since=filter.since,
+            until=filter.until,
+            include_superseded=filter.include_superseded,
+        )
+
+        async def lines() -> AsyncIterator[bytes]:
+            async for batch in store.scan(where):
+                yield b"".join(episode.model_dump_json().encode() + b"\n" for episode in batch)
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    @router.post(
+        "/api/episodes/import",
+        max_body_size=MAX_IMPORT,
+        openapi_extra={
+            "requestBody": {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}, "required": True}
+        },
+    )
+    async def import_(
+        request: Request,
+        on_conflict: Annotated[OnConflict, Query(description="What happens to an id that exists.")] = "skip",
+    ) -> ImportResult:
+        """Episodes as exported (or as sent to POST /api/episodes), one a line. Safe to repeat."""
+        importer = _Importer(door, on_conflict)
+        async for line in _lines(request.stream()):
+            await importer.take(line)
+        return await importer.finish()
+
+    return router
+
+
+class _Importer:
+    """Gathers lines into durable batches and counts what became of them."""
+
+    def __init__(self, door: Door, on_conflict: OnConflict) -> None:
+        self._door = door
+        self._on_conflict: OnConflict = on_conflict
+        self._waiting: list[Episode] = []
+        self._bytes = 0
+        self._line = 0
+        self._refused = 0
+        self._first_refusal: str | None = None
+        self._counts = dict.fromkeys(WriteStatus, 0)
+
+    async def take(self, line: bytes | None) -> None:
+        """One line; none stands for one that was too long."""
+        self._line += 1
+        if line is None:
+            return self._refuse(f"longer than {MAX_LINE} bytes")
+        if not line.strip():
+            return None
+        try:
+            self._waiting.append(_parse(line))
+        except ValidationError as error:
+            problem = error.errors(include_input=False)[0]
+            return self._refuse(f"{'.'.join(str(part) for part in problem['loc']) or 'line'}: {problem['msg']}")
+        self._bytes += len(line)
+        if len(self._waiting) >= BATCH or self._bytes >= BATCH_BYTES:
+            await self._flush()
+        return None
+
+    async def finish(self) -> ImportResult:
+        await self._flush()
+        return ImportResult(
+            created=self._counts[WriteStatus.CREATED],
+            updated=self._counts[WriteStatus.UPDATED],
+            duplicates=self._counts[WriteStatus.DUPLICATE],
+            blocked=self._counts[WriteStatus.BLOCKED],
+            refused=self._refused,
+            first_refusal=self._first_refusal,
+        )
+
+    def _refuse(self, why: str) -> None:
+        self._refused += 1
+        self._first_refusal = self._first_refusal or f"line {self._line}: {why}"
+
+    async def _flush(self) -> None:
+        if self._waiting:
+            cleaned = await self._door.clean(self._waiting)
+            for result in await self._door.restore(cleaned, self._on_conflict):
+                self._counts[result.status] += 1
+        self._waiting, self._bytes = [], 0
+
+
+def _parse(line: bytes) -> Episode:
+    """An exported episode, or one in the shape that POST /api/episodes takes."""
+    try:
+        return Episode.model_validate_json(line)
+    except ValidationError as as_exported:
+        try:
+            return create_to_episode(EpisodeCreate.model_validate_json(line))
+        except ValidationError as as_created:
+            # Report against the shape that it comes closer to.
+            raise min(as_exported, as_created, key=lambda error: error.error_count()) from None
+
+
+async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes | None]:
+    """Lines of a stream; none for a line of more than `MAX_LINE` bytes, which is not kept."""
+    held, skipping = bytearray(), False
+    async for piece in pieces:
+        held += piece
+        while (end := held.find(b"\n")) >= 0:
+            line = bytes(held[:end])
+            del held[: end + 1]
+            yield None if skipping or len(line) > MAX_LINE else line
+            skipping = False
+        if len(held) > MAX_LINE:
+            held.clear()
+            skipping = True
+    if held or skipping:
+        yield None if skipping else bytes(held)

@@ -1,0 +1,101 @@
+"""Recall: from a question to the few episodes that answer it, or to silence.
+
+Embed the question, take candidates from the store under the filters, rank them, abstain when
+nothing reaches the floor, fill the token budget, and remember what was retrieved.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from anamnesis.contracts.base import now
+from anamnesis.contracts.episodes import Episode, SearchExplanation, SearchHit, SearchRequest, SearchResponse
+from services.memory.search.ranking import DEFAULT_FLOOR, Ranked, rank, relevance
+from services.memory.search.text import query_terms
+from services.memory.stores.base import CandidateQuery, Filter, Store, Vector
+
+POOL = 200  # candidates by each side
+CHARACTERS_PER_TOKEN = 4
+
+
+class QueryEmbedder(Protocol):
+    """Turns a question into a vector, by the model that is active when it is called."""
+
+    async def query(self, text: str) -> tuple[str, Vector]:
+        """The model's name and the (d) unit vector."""
+
+
+@dataclass(frozen=True)
+class Recall:
+    store: Store
+    embedder: QueryEmbedder
+
+    async def search(self, request: SearchRequest) -> SearchResponse:
+        """Answer one search; every hit's retrieval is counted."""
+        model, vector = await self.embedder.query(request.query_text)
+        query = CandidateQuery(
+            model=model,
+            vector=vector,
+            terms=query_terms(request.query_text),
+            where=Filter(
+                project=request.project_filter,
+                instance=request.instance_filter,
+                tags=request.tag_filter,
+                since=request.since,
+                until=request.until,
+                include_superseded=request.include_superseded,
+            ),
+            limit=max(POOL, 2 * request.top_k),
+        )
+        candidates = await self.store.candidates(query)
+        ranked = rank(candidates.found, time.time())
+        floor = DEFAULT_FLOOR if request.floor is None else request.floor
+        relevant = relevance(candidates.found) if candidates.found else 0.0
+        abstained = not ranked or relevant < floor
+        hits, dropped = ([], 0) if abstained else await self._hits(ranked[: request.top_k], request)
+        if hits:
+            await self.store.record_hits(Counter(hit.episode_id for hit in hits), now())
+        explanation = SearchExplanation(
+            model=model,
+            lexical=candidates.lexical,
+            relevance=relevant,
+            floor=floor,
+            considered=len(candidates.found),
+            dropped_by_budget=dropped,
+        )
+        return SearchResponse(
+            results=tuple(hits), abstained=abstained, explanation=explanation if request.explain else None
+        )
+
+    async def _hits(self, ranked: Sequence[Ranked], request: SearchRequest) -> tuple[list[SearchHit], int]:
+        """The episodes within the token budget, and how many did not fit.
+
+        An episode too large to fit whole goes without its raw exchange; one whose summary does not
+        fit either is dropped.
+        """
+        episodes = await self.store.get([one.candidate.episode_id for one in ranked])
+        room = request.token_budget * CHARACTERS_PER_TOKEN if request.token_budget else None
+        hits, dropped = list[SearchHit](), 0
+        for one in ranked:
+            episode = episodes.get(one.candidate.episode_id)
+            if episode is None:  # deleted between the search and now
+                continue
+            if room is not None:
+                if _size(episode) > room:
+                    episode = episode.model_copy(update={"raw_exchange": None})
+                if _size(episode) > room:
+                    dropped += 1
+                    continue
+                room -= _size(episode)
+            hits.append(
+                SearchHit.model_construct(
+                    **dict(episode), score=one.score, reasons=one.reasons if request.explain else None
+                )
+            )
+        return hits, dropped
+
+
+def _size(episode: Episode) -> int:
+    return len(episode.summary) + len(episode.raw_exchange or "")

@@ -1,0 +1,1 @@
+"""The `anamnesis` command: a client of the gateway."""

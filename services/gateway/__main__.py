@@ -1,0 +1,17 @@
+"""`python -m services.gateway`: run the gateway."""
+
+from anamnesis.kit import logs
+from anamnesis.kit.server import serve
+from anamnesis.kit.settings import load
+from services.gateway.app import build
+from services.gateway.settings import GatewaySettings
+
+
+def main() -> None:
+    settings = load(GatewaySettings)
+    logs.configure("gateway", settings.log_level, settings.log_json)
+    serve(build(settings), settings.host, settings.gateway_port)
+
+
+if __name__ == "__main__":
+    main()

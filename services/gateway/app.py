@@ -1,0 +1,73 @@
+"""The gateway's app: who owns which path, and who may come in."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import Response
+
+from anamnesis.kit.app import create_app
+from anamnesis.kit.auth import ServiceKey
+from anamnesis.kit.client import ServiceClient
+from anamnesis.kit.keys import RemoteKeys
+from services.gateway.proxy import Deadlines, Proxy, Service
+from services.gateway.settings import GatewaySettings
+
+MAX_IMPORT = 4 << 30  # bytes of one import; passed on as they come, never held
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+MEMORY = ("/api/episodes", "/api/embedding", "/api/blocklist", "/api/settings", "/api/state", "/api/keys")
+INGEST = ("/api/jsonl",)
+ENDLESS = ("/api/episodes/export", "/api/episodes/import")
+"""Paths of memory whose bodies may be larger and take longer than any bound."""
+
+
+def build(settings: GatewaySettings) -> FastAPI:
+    """The app; nothing is opened before it starts."""
+    memory = Service("memory", str(settings.memory_url).rstrip("/"))
+    ingest = Service("ingest", str(settings.ingest_url).rstrip("/"))
+    client = ServiceClient(memory.url, settings.service_key)
+    proxy = Proxy()
+    bounded = Deadlines(settings.gateway_idle, settings.gateway_total)
+    endless = Deadlines(settings.gateway_idle, None)
+
+    router = APIRouter()
+    for path in ENDLESS:
+        _pass(router, path, proxy, memory, endless, MAX_IMPORT)
+    for service, prefixes in ((memory, MEMORY), (ingest, INGEST)):
+        for prefix in prefixes:
+            _pass(router, prefix, proxy, service, bounded)
+            _pass(router, prefix + "/{rest:path}", proxy, service, bounded)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with client:
+            await proxy.open()
+            try:
+                yield
+            finally:
+                await proxy.close()
+
+    async def ready() -> None:
+        await proxy.require_ready(memory)
+
+    return create_app(
+        "gateway",
+        routers=[router],
+        holder=ServiceKey(settings.service_key, RemoteKeys(client)),
+        allowed_hosts=settings.allowed_hosts,
+        ready=ready,
+        lifespan=lifespan,
+    )
+
+
+def _pass(
+    router: APIRouter, path: str, proxy: Proxy, service: Service, deadlines: Deadlines, max_body: int | None = None
+) -> None:
+    async def forward(request: Request) -> Response:
+        return proxy.forward(request, service, deadlines)
+
+    # The service behind describes its paths itself; repeating them here would only go stale.
+    router.add_api_route(
+        path, forward, methods=METHODS, response_class=Response, include_in_schema=False, max_body_size=max_body
+    )

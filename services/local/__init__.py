@@ -1,0 +1,1 @@
+"""The services on one machine without containers: started, watched and stopped together."""

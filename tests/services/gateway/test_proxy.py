@@ -1,0 +1,238 @@
+"""How bytes travel through the gateway: streaming, headers, deadlines, and either side leaving."""
+
+import asyncio
+import gzip
+import os
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from .conftest import Behind, caller, gateway, settings_for
+
+
+async def test_an_answer_streams(door: aiohttp.ClientSession, behind: Behind) -> None:
+    """The first piece of an answer arrives before the service has written the second."""
+    seen_first = asyncio.Event()
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        await response.write(b"one\n")
+        await asyncio.wait_for(seen_first.wait(), 5)
+        await response.write(b"two\n")
+        return response
+
+    behind.answer = stream
+    async with door.get("/api/episodes/export") as answer:
+        assert answer.headers["Content-Type"] == "application/x-ndjson"
+        assert await answer.content.readany() == b"one\n"
+        seen_first.set()
+        assert await answer.content.read() == b"two\n"
+
+
+async def test_a_body_streams(door: aiohttp.ClientSession, behind: Behind) -> None:
+    """The service reads the first piece of a request before the caller has sent the second."""
+    got_first = asyncio.Event()
+
+    async def read(request: web.Request) -> web.StreamResponse:
+        first = await request.content.readany()
+        got_first.set()
+        return web.json_response({"first": first.decode(), "rest": (await request.content.read()).decode()})
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"one"
+        await asyncio.wait_for(got_first.wait(), 5)
+        yield b"two"
+
+    behind.answer = read
+    async with door.post("/api/episodes/import", data=pieces()) as answer:
+        assert await answer.json() == {"first": "one", "rest": "two"}
+
+
+async def test_bytes_arrive_as_they_were_sent(door: aiohttp.ClientSession, behind: Behind) -> None:
+    """Bodies and status pass unchanged in both directions, compressed ones included."""
+    payload = gzip.compress(os.urandom(300_000))
+
+    async def echo(request: web.Request) -> web.StreamResponse:
+        assert request.headers["Content-Type"] == "application/json"
+        assert request.content_length == len(payload)
+        return web.Response(status=207, body=await request.read(), headers={"Content-Encoding": "gzip"})
+
+    behind.answer = echo
+    async with door.post("/api/episodes", data=payload, headers={"Content-Type": "application/json"}) as answer:
+        assert answer.status == 207
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert await answer.read() == payload
+
+
+async def test_headers_of_one_connection_stay_on_it(door: aiohttp.ClientSession, behind: Behind) -> None:
+    """Hop-by-hop headers and those that `Connection` names are dropped, the others pass."""
+
+    async def answer_with_headers(_: web.Request) -> web.StreamResponse:
+        return web.Response(headers={"Keep-Alive": "timeout=5", "X-Kept": "yes", "Proxy-Authenticate": "no"})
+
+    behind.answer = answer_with_headers
+    sent = {"Connection": "keep-alive, X-Private", "X-Private": "1", "TE": "trailers", "X-Mine": "2"}
+    async with door.get("/api/episodes", headers=sent) as answer:
+        assert answer.headers["X-Kept"] == "yes"
+        assert "Keep-Alive" not in answer.headers
+        assert "Proxy-Authenticate" not in answer.headers
+        assert len(answer.headers.getall("Date")) == 1
+    (seen,) = behind.seen
+    assert seen.headers["X-Mine"] == "2"
+    assert "X-Private" not in seen.headers
+    assert "TE" not in seen.headers
+
+
+async def test_the_request_id_is_one_through_all_services(door: aiohttp.ClientSession, behind: Behind) -> None:
+    """The id that the caller gave, or that the gateway made, is the one that the service sees and the caller gets."""
+    async with door.get("/api/episodes", headers={"X-Request-ID": "mine-1"}) as answer:
+        assert answer.headers.getall("X-Request-ID") == ["mine-1"]
+    async with door.get("/api/episodes") as answer:
+        made = answer.headers["X-Request-ID"]
+    assert [seen.headers.getall("X-Request-ID") for seen in behind.seen] == [["mine-1"], [made]]
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length"])
+async def test_an_answer_cut_off_never_looks_whole(door: aiohttp.ClientSession, behind: Behind, framing: str) -> None:
+    """When the service dies in the middle of a body, the caller's connection breaks too."""
+
+    async def die(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        if framing == "length":
+            response.content_length = 1000
+        await response.prepare(request)
+        await response.write(b"half of it")
+        assert request.transport is not None
+        request.transport.abort()
+        await asyncio.sleep(5)
+        return response
+
+    behind.answer = die
+    async with door.get("/api/episodes/export") as answer:
+        assert answer.status == 200
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answer.read()
+
+
+async def test_a_caller_who_leaves_while_waiting_ends_the_work(door: aiohttp.ClientSession, behind: Behind) -> None:
+    """When the caller closes before any answer, the request to the service is closed at once."""
+
+    async def wait(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(30)
+        return web.Response()
+
+    behind.answer = wait
+    with pytest.raises(TimeoutError):
+        async with door.post("/api/episodes/search", json={}, timeout=aiohttp.ClientTimeout(total=0.3)):
+            pass
+    await asyncio.wait_for(behind.closed.wait(), 3)
+
+
+async def test_a_caller_who_leaves_in_the_middle_ends_the_stream(door: aiohttp.ClientSession, behind: Behind) -> None:
+    """When the caller closes in the middle of a stream, the service stops writing."""
+
+    async def forever(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"x" * 1000)
+            await asyncio.sleep(0.01)
+
+    behind.answer = forever
+    async with door.get("/api/episodes/export") as answer:
+        await answer.content.readany()
+        answer.close()
+    await asyncio.wait_for(behind.closed.wait(), 3)
+
+
+async def test_a_caller_who_leaves_in_the_middle_of_a_body(door: aiohttp.ClientSession, behind: Behind) -> None:
+    """A body that the caller never finishes reaches the service as a broken one, never as a whole one."""
+    outcomes: list[str] = []
+
+    async def read(request: web.Request) -> web.StreamResponse:
+        try:
+            await request.read()
+        except BaseException as error:
+            outcomes.append(type(error).__name__)
+            raise
+        outcomes.append("whole")
+        return web.Response()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"one"
+        await asyncio.sleep(30)
+
+    behind.answer = read
+    with pytest.raises(TimeoutError):
+        async with door.post("/api/episodes/import", data=pieces(), timeout=aiohttp.ClientTimeout(total=0.3)):
+            pass
+    await asyncio.wait_for(behind.closed.wait(), 3)
+    assert outcomes
+    assert "whole" not in outcomes
+
+
+async def test_silence_has_an_end(behind: Behind) -> None:
+    """A service that says nothing for the idle deadline gives 504 in the envelope, naming it."""
+
+    async def wait(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(30)
+        return web.Response()
+
+    behind.answer = wait
+    async with (
+        gateway(settings_for(behind.url, idle=0.3)) as url,
+        caller(url) as session,
+        session.get("/api/episodes") as answer,
+    ):
+        assert answer.status == 504
+        error = (await answer.json())["error"]
+        assert error["code"] == "deadline_exceeded"
+        assert "memory" in error["message"]
+
+
+async def test_bytes_that_flow_keep_a_stream_alive(behind: Behind) -> None:
+    """A stream may take longer than the idle deadline, and an export longer than the total one."""
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(8):
+            await response.write(b"x")
+            await asyncio.sleep(0.1)
+        return response
+
+    behind.answer = slow
+    async with gateway(settings_for(behind.url, idle=0.4, total=0.5)) as url, caller(url) as session:
+        async with session.get("/api/episodes/export") as answer:
+            assert await answer.read() == b"x" * 8
+        with pytest.raises(aiohttp.ClientPayloadError):
+            async with session.get("/api/episodes") as answer:
+                await answer.read()
+
+
+async def test_an_early_refusal_reaches_the_caller(door: aiohttp.ClientSession, behind: Behind) -> None:
+    """A service may answer before it has read the body, and the caller gets that answer."""
+
+    async def refuse(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"error": {"code": "forbidden", "message": "no"}}, status=403)
+
+    behind.answer = refuse
+    async with door.post("/api/episodes/import", data=b"x" * 200_000) as answer:
+        assert answer.status == 403
+
+
+async def test_redirects_and_cookies_are_the_callers(door: aiohttp.ClientSession, behind: Behind) -> None:
+    """The gateway follows no redirect and keeps no cookie of anybody."""
+
+    async def redirect(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=307, headers={"Location": "/api/episodes/x", "Set-Cookie": "a=b; Path=/"})
+
+    behind.answer = redirect
+    for _ in range(2):
+        async with door.get("/api/episodes", allow_redirects=False) as answer:
+            assert (answer.status, answer.headers["Location"]) == (307, "/api/episodes/x")
+        door.cookie_jar.clear()
+    assert all("Cookie" not in seen.headers for seen in behind.seen)

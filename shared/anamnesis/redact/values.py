@@ -1,0 +1,109 @@
+"""Whether a value can be a secret at all: placeholders, references and code are not."""
+
+import math
+import re
+from collections import Counter
+
+_PLACEHOLDERS = frozenset(
+    b"""
+    access_token any argon2 base64 md5 sha1 sha256 sha512 utf8 utf-8 api_key apikey auth bearer bool boolean bytes change-me change_me changeme char const credential
+    credentials default dummy empty enabled example false field file float foo bar hash hashed hidden hunter input int
+    integer invalid key masked missing mypassword n/a name nil no none null number object off on optional pass passphrase
+    passwd password placeholder private public pwd redacted replace-me replaceme required revoked secret set str string
+    tbd test text todo token true type undefined unknown unset user username value varchar wrong yes
+    """.split()
+)
+_MASK = re.compile(rb"[*xX.?#_\-]+|[*.?#]{3,}.*")
+_REFERENCE = re.compile(
+    rb"\$|%[A-Za-z_(]|\{|<|@[A-Za-z{(]|!(?:Ref|Sub|GetAtt|secret|vault|env)\b|#\{|ENC\[|env[:.(]|(?:vault|op|ssm|awssm|arn|secretref|file|gcp|azure|keyring|https?):|"
+    rb"(?:os|process|import\.meta|Deno|System)\.(?:environ|env|getenv)|getenv|secrets?\.|vars?\.|inputs\.|env\.|config\."
+)
+_ADVICE = re.compile(
+    rb"(?i)(?:your|insert|replace|enter|put|add|paste|type|choose)(?:[ _-]|$)|.*(?:your[_-]|[_-]here$|placeholder|changeme|example\.(?:com|org))"
+)
+_PATH = re.compile(
+    rb"(?:~|\.{1,2})?/[\w.@-]+(?:/[\w.@-]+)+/?|(?:~|\.{1,2})/[\w.-]+|[\w./-]+\.(?:json|ya?ml|txt|pem|key|crt|py|ts|js|go|rs|toml|env|md)"
+)
+_WORDS = re.compile(rb"[A-Za-z]+(?:[_.:/-][A-Za-z]+)*")
+_CONSTANT = re.compile(rb"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
+_DOTTED = re.compile(rb"[A-Za-z_]\w*(?:\??\.[A-Za-z_]\w*)+")
+_SNAKE = re.compile(rb"_*[a-z]+\d{0,2}(?:_[a-z]*\d{0,2})*")
+_CAMEL = re.compile(rb"[A-Za-z][a-z]+(?:[A-Z][a-z]*\d?)+|[A-Z][a-z]+\d?")
+_QUANTITY = re.compile(rb"[-+]?[0-9][0-9_.,:]*(?:ms|s|m|h|d|k|K|M|B|%|kb|mb|px)?")
+_UUID = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+_DIGIT = re.compile(rb"[0-9]")
+_LETTER = re.compile(rb"[A-Za-z]")
+_DENSE = re.compile(rb"[A-Za-z0-9+/=_~.-]+")
+
+
+def is_stand_in(value: bytes) -> bool:
+    """Nothing to hide: a mask, a placeholder, a reference to where the secret is, or our own marker."""
+    return (
+        value.lower() in _PLACEHOLDERS
+        or b"[REDACTED" in value
+        or _MASK.fullmatch(value) is not None
+        or _REFERENCE.match(value) is not None
+        or _ADVICE.match(value) is not None
+        or _PATH.fullmatch(value) is not None
+        or _CONSTANT.fullmatch(value) is not None
+    )
+
+
+def is_code(value: bytes) -> bool:
+    """Looks like an expression, an identifier or a type rather than like a value."""
+    return (
+        b"(" in value
+        or b"[" in value
+        or _DOTTED.fullmatch(value) is not None
+        or _SNAKE.fullmatch(value) is not None
+        or _CAMEL.fullmatch(value) is not None
+    )
+
+
+def is_password(value: bytes, bare: bool) -> bool:
+    """A password is whatever somebody chose; without quotes it must not look like code."""
+    if not 4 <= len(value) <= 512 or is_stand_in(value):
+        return False
+    if bare:
+        return not is_code(value) and (_DIGIT.search(value) is not None or not value.isalpha())
+    return value.count(b" ") == 0
+
+
+def is_token(value: bytes, bare: bool) -> bool:
+    """A token or API key: letters and digits, no sentence, no quantity, no dotted path."""
+    if not 8 <= len(value) <= 16_384 or is_stand_in(value) or _DENSE.fullmatch(value) is None:
+        return False
+    if _QUANTITY.fullmatch(value) is not None or _DOTTED.fullmatch(value) is not None:
+        return False
+    if _WORDS.fullmatch(value) is not None:
+        return len(value) >= 24 and entropy(value) >= 4.0
+    if bare and len(value) < 20 and (_SNAKE.fullmatch(value) is not None or _CAMEL.fullmatch(value) is not None):
+        return False
+    return _DIGIT.search(value) is not None and _LETTER.search(value) is not None
+
+
+def is_key(value: bytes) -> bool:
+    """The value of some `..._key`: only what is plainly random."""
+    return (
+        len(value) >= 20
+        and is_token(value, bare=False)
+        and _UUID.fullmatch(value) is None
+        and entropy(value) >= 3.0
+        and value.count(b"-") + value.count(b"_") + value.count(b"/") <= len(value) // 8
+    )
+
+
+def entropy(value: bytes) -> float:
+    """Shannon entropy of the bytes, in bits a byte."""
+    total = len(value)
+    return -sum(n / total * math.log2(n / total) for n in Counter(value).values()) if total else 0.0
+
+
+def is_random(value: bytes) -> bool:
+    """A run that only a random source would write: mixed case and digits, well shuffled. Hexadecimal is left alone,
+    since hashes and ids are written that way."""
+    if len(value) < 20 or not (value.lower() != value and value.upper() != value) or len(_DIGIT.findall(value)) < 2:
+        return False
+    kinds = [b"0" if 48 <= c < 58 else b"A" if c < 91 else b"a" for c in value]
+    changes = sum(a != b for a, b in zip(kinds, kinds[1:], strict=False))
+    return changes >= len(value) // 4 and entropy(value) >= (4.2 if len(value) >= 32 else 3.7)

@@ -33,7 +33,7 @@ def build(settings: GatewaySettings) -> FastAPI:
 
     router = APIRouter()
     for path in ENDLESS:
-        _pass(router, path, proxy, memory, endless, MAX_IMPORT)
+        _pass(router, path, proxy, memory, endless)
     for service, prefixes in ((memory, MEMORY), (ingest, INGEST)):
         for prefix in prefixes:
             _pass(router, prefix, proxy, service, bounded)
@@ -58,16 +58,13 @@ def build(settings: GatewaySettings) -> FastAPI:
         allowed_hosts=settings.allowed_hosts,
         ready=ready,
         lifespan=lifespan,
+        larger={"/api/episodes/import": MAX_IMPORT},
     )
 
 
-def _pass(
-    router: APIRouter, path: str, proxy: Proxy, service: Service, deadlines: Deadlines, max_body: int | None = None
-) -> None:
+def _pass(router: APIRouter, path: str, proxy: Proxy, service: Service, deadlines: Deadlines) -> None:
     async def forward(request: Request) -> Response:
         return proxy.forward(request, service, deadlines)
 
     # The service behind describes its paths itself; repeating them here would only go stale.
-    router.add_api_route(
-        path, forward, methods=METHODS, response_class=Response, include_in_schema=False, max_body_size=max_body
-    )
+    router.add_api_route(path, forward, methods=METHODS, response_class=Response, include_in_schema=False)

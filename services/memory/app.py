@@ -56,7 +56,9 @@ def build(settings: MemorySettings) -> FastAPI:
             await blocks.load(store)
             first = await ensure_first_key(store, settings.api_key, settings.data)
             if first is not None:
-                sys.stdout.write(f"Your first API key (shown this once, kept in {settings.data / 'api.key'}):\n  {first}\n")
+                sys.stdout.write(
+                    f"Your first API key (shown this once, kept in {settings.data / 'api.key'}):\n  {first}\n"
+                )
                 sys.stdout.flush()
             await embedding.open()
             stack.push_async_callback(embedding.close)
@@ -84,6 +86,7 @@ def build(settings: MemorySettings) -> FastAPI:
         allowed_hosts=settings.allowed_hosts,
         ready=ready,
         lifespan=lifespan,
+        larger={"/api/episodes/import": transfer.MAX_IMPORT},
     )
 
 

@@ -40,7 +40,6 @@ def routes(store: Store, door: Door) -> APIRouter:
 
     @router.post(
         "/api/episodes/import",
-        max_body_size=MAX_IMPORT,
         openapi_extra={
             "requestBody": {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}, "required": True}
         },

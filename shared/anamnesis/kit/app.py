@@ -4,12 +4,12 @@ Health, readiness and metrics, a request id, a body limit, TrustedHost, authenti
 by default, one shape of errors, and logs without content.
 """
 
-import asyncio
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from types import MappingProxyType
 
 import structlog
 from fastapi import APIRouter, FastAPI
@@ -25,13 +25,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from anamnesis import __version__
 from anamnesis.contracts.errors import ErrorEnvelope
 from anamnesis.kit.auth import DenyByDefault, KeyHolder
-from anamnesis.kit.errors import AnamnesisError, Invalid, Unavailable, from_wire
+from anamnesis.kit.errors import AnamnesisError, Invalid, from_wire
+from anamnesis.kit.limits import BodyLimit
 from anamnesis.kit.logs import logger, where
 from anamnesis.kit.metrics import Metrics
 from anamnesis.kit.responses import error_response
 
 MAX_BODY = 32 << 20  # bytes; routes that take more say so themselves
-RECEIVE_TIMEOUT = 30.0  # seconds between two pieces of a request's body
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -47,8 +47,13 @@ def create_app(
     ready: Ready,
     lifespan: Lifespan,
     max_body: int = MAX_BODY,
+    larger: Mapping[str, int] = MappingProxyType({}),
 ) -> FastAPI:
-    """Build a service's app. `ready` raises `Unavailable` while the service cannot do its work."""
+    """Build a service's app.
+
+    `ready` raises `Unavailable` while the service cannot do its work; `larger` names the paths that
+    take bodies over `max_body` bytes.
+    """
     metrics = Metrics(service)
     app = FastAPI(
         title=f"Anamnesis {service}",
@@ -56,11 +61,11 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        max_body_size=max_body,
         middleware=[
             Middleware(Observe, metrics=metrics),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts), www_redirect=False),
             Middleware(DenyByDefault, holder=holder),
+            Middleware(BodyLimit, limit=max_body, larger=larger),
         ],
         responses={"4XX": {"model": ErrorEnvelope}, "5XX": {"model": ErrorEnvelope}},
     )
@@ -91,7 +96,7 @@ def create_app(
 
 
 class Observe:
-    """Gives every request an id, a deadline for its body, a metric and a line in the log.
+    """Gives every request an id, a metric and a line in the log.
 
     It also turns what nobody caught into a 500 that names the request id, so that no client ever
     sees a traceback and no log ever sees content.
@@ -108,19 +113,7 @@ class Observe:
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         structlog.contextvars.bind_contextvars(request_id=request_id)
         status = 0
-        body_ended = False
         started = time.perf_counter()
-
-        async def watched_receive() -> Message:
-            nonlocal body_ended
-            if body_ended:
-                return await receive()  # from here on it waits for the disconnect, which may take long
-            try:
-                message = await asyncio.wait_for(receive(), RECEIVE_TIMEOUT)
-            except TimeoutError:
-                raise Unavailable("the request's body did not arrive in time") from None
-            body_ended = not message.get("more_body", False)
-            return message
 
         async def watched_send(message: Message) -> None:
             nonlocal status
@@ -130,13 +123,13 @@ class Observe:
             await send(message)
 
         try:
-            await self._app(scope, watched_receive, watched_send)
+            await self._app(scope, receive, watched_send)
         except Exception as error:  # the edge of the process: whatever it was, it is logged by type and place
             logger().error("unhandled", error=where(error))
             if status:
                 raise
             message = f"something went wrong here; the log of this service names request {request_id}"
-            await error_response(AnamnesisError(message))(scope, watched_receive, watched_send)
+            await error_response(AnamnesisError(message))(scope, receive, watched_send)
         finally:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "unmatched")

@@ -1,0 +1,272 @@
+"""The app factory over a real server: what every service promises, whatever it does."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import APIRouter, FastAPI, Request
+from pydantic import BaseModel, SecretStr
+
+from anamnesis.contracts.keys import Identity, Scope
+from anamnesis.kit.app import create_app
+from anamnesis.kit.auth import Needs, ServiceKey, key_hash, new_key
+from anamnesis.kit.client import ServiceClient
+from anamnesis.kit.errors import Busy, DeadlineExceeded, Forbidden, Invalid, Unauthorized, Unavailable, UpstreamFailed
+
+KEY = new_key()
+SERVICE = new_key()
+
+
+class OneKey:
+    """Knows a single key, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.away = False
+
+    async def identify(self, hash: str) -> Identity | None:
+        self.asked += 1
+        if self.away:
+            raise Unavailable("the keys are away")
+        return Identity(key_id="k", name="one", scope=Scope.WRITE) if hash == key_hash(KEY) else None
+
+
+class Word(BaseModel):
+    word: str
+
+
+class State:
+    def __init__(self) -> None:
+        self.holder = OneKey()
+        self.ready = True
+        self.failures = 0
+
+
+def app_of(state: State) -> FastAPI:
+    router = APIRouter()
+
+    @router.get("/echo/{word}")
+    async def echo(word: str) -> Word:
+        return Word(word=word)
+
+    @router.post("/take")
+    async def take(body: Word) -> Word:
+        return body
+
+    @router.post("/size")
+    async def size(request: Request) -> Word:
+        return Word(word=str(sum([len(piece) async for piece in request.stream()])))
+
+    @router.get("/boom")
+    async def boom() -> Word:
+        raise ValueError("the secret text of an episode")
+
+    @router.get("/busy")
+    async def busy() -> Word:
+        state.failures += 1
+        if state.failures < 3:
+            raise Busy("full", retry_after=0.1)
+        return Word(word="through")
+
+    @router.get("/slow")
+    async def slow() -> Word:
+        await asyncio.sleep(5)
+        return Word(word="late")
+
+    @router.get("/whoami")
+    async def whoami(request: Request) -> Word:
+        Needs(Scope.ADMIN)(request)
+        return Word(word="admin")
+
+    async def ready() -> None:
+        if not state.ready:
+            raise Unavailable("not yet")
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+
+    return create_app(
+        "test",
+        routers=[router],
+        holder=ServiceKey(SecretStr(SERVICE), state.holder),
+        allowed_hosts=["127.0.0.1"],
+        ready=ready,
+        lifespan=lifespan,
+        max_body=1000,
+    )
+
+
+@contextlib.asynccontextmanager
+async def served(app: FastAPI) -> AsyncIterator[str]:
+    """The app behind a real uvicorn on a free port of the loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False))
+    task = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110 -- uvicorn offers a flag, no event
+        await asyncio.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        await asyncio.wait_for(task, 10)
+
+
+@pytest.fixture
+def state() -> State:
+    return State()
+
+
+@pytest.fixture
+async def url(state: State) -> AsyncIterator[str]:
+    async with served(app_of(state)) as address:
+        yield address
+
+
+@pytest.fixture
+async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=url, headers={"X-API-Key": KEY}, trust_env=False) as client:
+        yield client
+
+
+async def test_every_path_needs_a_key_whether_it_exists_or_not(url: str) -> None:
+    """Without a key everything but GET /health and /ready answers 401, unknown paths and methods included."""
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        for path in ("/echo/a", "/nothing", "/openapi.json", "/metrics", "/health/", "/docs"):
+            response = await client.get(path)
+            assert (response.status_code, response.json()["error"]["code"]) == (401, "unauthorized"), path
+        assert (await client.post("/health")).status_code == 401
+        assert (await client.get("/health")).json() == {"status": "ok"}
+        assert (await client.get("/ready")).json() == {"status": "ready"}
+        wrong = await client.get("/echo/a", headers={"Authorization": f"Bearer {KEY}x"})
+        assert (wrong.status_code, wrong.headers["www-authenticate"]) == (401, "Bearer")
+
+
+async def test_both_header_forms_are_accepted(url: str) -> None:
+    """A key is taken as Bearer and as X-API-Key."""
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        for headers in ({"Authorization": f"Bearer {KEY}"}, {"authorization": f"bearer {KEY}"}, {"X-API-Key": KEY}):
+            assert (await client.get("/echo/a", headers=headers)).json() == {"word": "a"}
+
+
+async def test_a_known_key_is_looked_up_once(state: State, http: httpx.AsyncClient) -> None:
+    """The answer about a key is kept for a while; the service key asks nobody."""
+    for _ in range(5):
+        assert (await http.get("/echo/a")).status_code == 200
+    assert state.holder.asked == 1
+    assert (await http.get("/echo/a", headers={"X-API-Key": SERVICE})).status_code == 200
+    assert state.holder.asked == 1
+
+
+async def test_nobody_comes_in_while_the_keys_are_away(state: State, http: httpx.AsyncClient) -> None:
+    """When keys cannot be checked the answer is 503, never the resource."""
+    state.holder.away = True
+    assert (await http.get("/echo/a")).json()["error"]["code"] == "unavailable"
+
+
+async def test_another_host_name_is_refused(http: httpx.AsyncClient) -> None:
+    """A page that rebinds its name to this address gets 400."""
+    assert (await http.get("/echo/a", headers={"Host": "evil.example"})).status_code == 400
+
+
+async def test_a_body_over_the_limit_is_refused(http: httpx.AsyncClient) -> None:
+    """Too large a body is 413 in the one shape, announced or chunked."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b"x" * 100
+
+    for content in (b"x" * 2000, pieces()):
+        response = await http.post("/size", content=content)
+        assert (response.status_code, response.json()["error"]["code"]) == (413, "too_large")
+
+
+async def test_a_bug_shows_nothing_of_what_was_processed(
+    http: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An unhandled error is a 500 that names the request id; neither the answer nor the log quotes its message."""
+    response = await http.get("/boom", headers={"X-Request-Id": "req-1"})
+    assert response.status_code == 500
+    assert "req-1" in response.json()["error"]["message"]
+    shown = response.text + "".join(capsys.readouterr())
+    assert "secret text" not in shown
+
+
+async def test_a_request_id_comes_back(http: httpx.AsyncClient) -> None:
+    """A sane id of the client is kept, any other is replaced."""
+    assert (await http.get("/echo/a", headers={"X-Request-Id": "abc-1"})).headers["x-request-id"] == "abc-1"
+    assert (await http.get("/echo/a", headers={"X-Request-Id": "a b;c"})).headers["x-request-id"].isalnum()
+
+
+async def test_what_does_not_fit_is_named_but_not_quoted(http: httpx.AsyncClient) -> None:
+    """A 422 says where and why, never the value."""
+    response = await http.post("/take", json={"word": ["private words"]})
+    assert response.status_code == 422
+    assert response.json()["error"]["detail"][0]["where"] == "body.word"
+    assert "private words" not in response.text
+
+
+async def test_unknown_paths_and_methods_keep_the_shape(http: httpx.AsyncClient) -> None:
+    """404 and 405 come in the same envelope, 405 with its Allow header."""
+    assert (await http.get("/nothing")).json()["error"]["code"] == "not_found"
+    wrong = await http.delete("/echo/a")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET")
+    assert "error" in wrong.json()
+
+
+async def test_readiness_follows_the_service(state: State, http: httpx.AsyncClient) -> None:
+    """/ready flips with the service; /health does not."""
+    state.ready = False
+    assert (await http.get("/ready")).status_code == 503
+    assert (await http.get("/health")).status_code == 200
+
+
+async def test_metrics_count_by_route_not_by_path(http: httpx.AsyncClient) -> None:
+    """Two words are one route; unknown paths share one label, so a scanner cannot grow the metrics."""
+    for path in ("/echo/one", "/echo/two", "/x1", "/x2"):
+        await http.get(path)
+    text = (await http.get("/metrics")).text
+    assert 'method="GET",route="/echo/{word}",service="test",status="200"} 2.0' in text
+    assert 'route="unmatched",service="test",status="404"} 2.0' in text
+    assert "one" not in text
+
+
+async def test_the_client_reads_typed_answers_and_errors(url: str) -> None:
+    """An answer arrives as its contract, an error as the class that the service raised."""
+    async with ServiceClient(url, SecretStr(KEY)) as client:
+        assert (await client.get("/echo/hi", Word)).word == "hi"
+        with pytest.raises(Forbidden):
+            await client.get("/whoami", Word)
+        with pytest.raises(Invalid):
+            await client.request("POST", "/take", Word)
+        with pytest.raises(UpstreamFailed):
+            await client.get("/openapi.json", Word)
+    async with ServiceClient(url, SecretStr("wrong")) as stranger:
+        with pytest.raises(Unauthorized):
+            await stranger.get("/echo/hi", Word)
+
+
+async def test_the_client_waits_out_a_busy_service(url: str, state: State) -> None:
+    """429 is tried again until the service has room."""
+    async with ServiceClient(url, SecretStr(KEY)) as client:
+        assert (await client.get("/busy", Word)).word == "through"
+    assert state.failures == 3
+
+
+async def test_the_client_gives_up_at_its_deadline(url: str) -> None:
+    """A deadline is total: a slow service is DeadlineExceeded, an absent one Unavailable, both in time."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    async with ServiceClient(url, SecretStr(KEY)) as client:
+        with pytest.raises(DeadlineExceeded):
+            await client.get("/slow", Word, deadline=0.3)
+    async with ServiceClient("http://127.0.0.1:9", None) as nobody:
+        with pytest.raises(Unavailable):
+            await nobody.get("/echo/a", Word, deadline=0.3)
+    assert loop.time() - started < 3

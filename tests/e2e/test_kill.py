@@ -1,0 +1,116 @@
+"""kill -9 against an oracle of what was acknowledged: none lost, none twice."""
+
+import random
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import Stack, running
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+SEED = 20_260_101
+
+
+def _batch(number: int, size: int = 8) -> dict[str, object]:
+    episodes = [
+        {
+            "episode_id": f"e{number}-{index}",
+            "timestamp": "2026-01-02T03:04:05Z",
+            "instance": "oracle",
+            "project": f"p{number % 3}",
+            "summary": f"Batch {number}, note {index}: the {['red', 'blue', 'green'][index % 3]} lamp was mended.",
+        }
+        for index in range(size)
+    ]
+    return {"episodes": episodes}
+
+
+def _all_ids(stack: Stack) -> list[str]:
+    with stack.client("memory") as client:
+        total = client.get("/api/episodes", params={"limit": 1}).json()["total"]
+        ids = list[str]()
+        for skip in range(0, total, 500):
+            page = client.get("/api/episodes", params={"skip": skip, "limit": 500}).json()
+            ids += [episode["episode_id"] for episode in page["episodes"]]
+    assert len(ids) == total
+    return ids
+
+
+class _Writer(threading.Thread):
+    """Writes batch after batch, each until it is acknowledged, and keeps the oracle."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(daemon=True)
+        self._stack = stack
+        self.enough = threading.Event()
+        self.acknowledged: dict[str, str] = {}
+        self.wrong = list[str]()
+        self.tries = 0
+
+    def run(self) -> None:
+        number = 0
+        while not self.enough.is_set():
+            self.tries += 1
+            try:
+                with self._stack.client("memory", timeout=20) as client:
+                    response = client.post("/api/episodes/batch", json=_batch(number))
+            except httpx.HTTPError:
+                time.sleep(0.1)
+                continue
+            if response.status_code != 200:
+                self.wrong.append(response.text)
+                return
+            for result in response.json()["results"]:
+                if result["status"] not in ("created", "duplicate") or result.get("duplicate_of") not in (
+                    None,
+                    result["episode_id"],
+                ):
+                    self.wrong.append(str(result))
+                self.acknowledged[result["episode_id"]] = result["status"]
+            number += 1
+
+
+def test_acknowledged_batches_survive_kill(tmp_path: Path) -> None:
+    """Memory is killed again and again while batches arrive; every acknowledged id is there once, and is found."""
+    chance = random.Random(SEED)
+    with running(tmp_path, "memory") as stack:
+        writer = _Writer(stack)
+        writer.start()
+        for _ in range(4):
+            time.sleep(chance.uniform(0.3, 2.0))
+            stack.kill("memory")
+            stack.start("memory")
+        time.sleep(1)
+        writer.enough.set()
+        writer.join(30)
+        assert not writer.wrong
+        assert writer.tries > len(writer.acknowledged) / 8  # it was interrupted for real
+        ids = _all_ids(stack)
+        assert len(ids) == len(set(ids))
+        assert writer.acknowledged.keys() <= set(ids)
+        with stack.client("memory") as client:
+            assert client.get("/api/episodes/stats").json()["without_vectors"] == 0
+            number = max(int(one.split("-")[0][1:]) for one in writer.acknowledged)
+            found = client.post(
+                "/api/episodes/search",
+                json={"query_text": f"Batch {number}, note 3: the red lamp", "top_k": 100, "floor": 0},
+            ).json()["results"]
+            assert f"e{number}-3" in {hit["episode_id"] for hit in found}
+
+
+def test_a_clean_stop_loses_nothing_and_starts_in_seconds(tmp_path: Path) -> None:
+    """After SIGTERM a second start has everything, hits counted included."""
+    with running(tmp_path, "memory") as stack:
+        with stack.client("memory") as client:
+            assert client.post("/api/episodes/batch", json=_batch(0)).status_code == 200
+            hits = client.post("/api/episodes/search", json={"query_text": "the blue lamp", "floor": 0}).json()[
+                "results"
+            ]
+        assert stack.kill("memory", 15) == 0
+        stack.start("memory")
+        with stack.client("memory") as client:
+            assert len(_all_ids(stack)) == 8
+            assert client.get(f"/api/episodes/{hits[0]['episode_id']}").json()["retrieval_count"] == 1

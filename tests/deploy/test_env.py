@@ -1,0 +1,273 @@
+"""`deploy.sh env`: the shared secret and `.env`, against a real HTTP server that speaks Secrets Manager's API."""
+
+import json
+import math
+import os
+import stat
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from moto.server import ThreadedMotoServer
+
+from deploy.env import main
+from deploy.secret import explained
+
+ROOT = Path(__file__).parents[2]
+NAME = "ANAMNESIS-Secrets"
+HIDDEN = "v4lue-that-must-not-show"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def aws(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A fresh account; this process's AWS settings point at it and at nothing else."""
+    reset(server)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "config").write_text("[profile team]\nregion = eu-central-1\n")
+    (tmp_path / "credentials").write_text("[team]\naws_access_key_id = team\naws_secret_access_key = secret\n")
+    settings = {
+        "AWS_ENDPOINT_URL": server,
+        "AWS_REGION": "eu-central-1",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("ANAMNESIS_SECRETS_NAME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return server
+
+
+def reset(server: str, unchecked: float | None = None) -> None:
+    """Empty the account; after `unchecked` more requests it checks permissions."""
+    path, body = ("reset", b"") if unchecked is None else ("reset-auth", str(unchecked).encode())
+    request = urllib.request.Request(
+        f"{server}/moto-api/{path}", data=body, method="POST", headers={"Content-Type": "text/plain"}
+    )
+    urllib.request.urlopen(request, timeout=10).read()
+
+
+def keep(content: str, name: str = NAME) -> None:
+    boto3.client("secretsmanager").create_secret(Name=name, SecretString=content)
+
+
+def kept(name: str = NAME) -> dict[str, str]:
+    content: dict[str, str] = json.loads(boto3.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"])
+    return content
+
+
+@pytest.mark.usefixtures("aws")
+def test_pull_writes_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pull writes every variable, mode 600, keeps this machine's own lines, and prints no value."""
+    (tmp_path / ".env").write_text("# this machine\nANAMNESIS_BIND=0.0.0.0\nANAMNESIS_API_KEY=old\n")
+    keep(json.dumps({"ANAMNESIS_API_KEY": HIDDEN, "ANAMNESIS_GATEWAY_PORT": 3011, "ANAMNESIS_LOG_JSON": True}))
+    assert main(["pull"]) == 0
+    assert (tmp_path / ".env").read_text() == (
+        f"# this machine\nANAMNESIS_BIND=0.0.0.0\nANAMNESIS_API_KEY={HIDDEN}\n"
+        "ANAMNESIS_GATEWAY_PORT=3011\nANAMNESIS_LOG_JSON=true\n"
+    )
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+    shown = capsys.readouterr()
+    assert shown.out == f".env: 2 added, 1 changed, 0 unchanged from {NAME}; 1 of this machine kept\n"
+    assert HIDDEN not in shown.out + shown.err
+
+
+@pytest.mark.usefixtures("aws")
+def test_name_by_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ANAMNESIS_SECRETS_NAME chooses the secret."""
+    keep('{"ANAMNESIS_API_KEY": "a"}')
+    keep('{"ANAMNESIS_API_KEY": "b"}', "team/memory")
+    monkeypatch.setenv("ANAMNESIS_SECRETS_NAME", "team/memory")
+    assert main(["pull"]) == 0
+    assert (tmp_path / ".env").read_text() == "ANAMNESIS_API_KEY=b\n"
+
+
+@pytest.mark.usefixtures("aws")
+def test_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The profile named on the command line gives credentials and region; one that does not exist is named."""
+    keep('{"ANAMNESIS_API_KEY": "a"}')
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name)
+    assert main(["pull", "team"]) == 0
+    assert (tmp_path / ".env").exists()
+    assert main(["pull", "nobody"]) == 1
+    assert "no AWS profile 'nobody'" in capsys.readouterr().err
+
+
+def test_as_a_process(aws: str) -> None:
+    """The command runs by itself, as deploy.sh runs it; a value read from standard input reaches no output."""
+    keep("{}")
+    command = [sys.executable, "-m", "deploy.env", "set", "ANAMNESIS_SERVICE_KEY", "-"]
+    done = subprocess.run(
+        command, cwd=ROOT, input=HIDDEN + "\n", capture_output=True, text=True, timeout=60, env=dict(os.environ)
+    )
+    assert done.returncode == 0, done.stderr
+    assert HIDDEN not in done.stdout + done.stderr
+    assert kept() == {"ANAMNESIS_SERVICE_KEY": HIDDEN}
+
+
+@pytest.mark.usefixtures("aws")
+def test_set_changes_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """`set` adds a variable or changes one, leaves the others, and says which without the value."""
+    keep('{"ANAMNESIS_A": "1"}')
+    assert main(["set", "ANAMNESIS_B", HIDDEN]) == 0
+    assert main(["set", "ANAMNESIS_A", "2"]) == 0
+    assert main(["set", "ANAMNESIS_A", "2"]) == 0
+    assert kept() == {"ANAMNESIS_A": "2", "ANAMNESIS_B": HIDDEN}
+    shown = capsys.readouterr()
+    assert [line.split(";")[0].split()[-1] for line in shown.out.splitlines()] == ["added", "changed", "unchanged"]
+    assert HIDDEN not in shown.out + shown.err
+
+
+@pytest.mark.usefixtures("aws")
+def test_set_can_create() -> None:
+    """With --create the first `set` makes the secret; without, it says that there is none."""
+    assert main(["set", "ANAMNESIS_A", "1"]) == 1
+    assert main(["set", "ANAMNESIS_A", "1", "--create"]) == 0
+    assert kept() == {"ANAMNESIS_A": "1"}
+
+
+@pytest.mark.usefixtures("aws")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["set", "lower", "x"], "no variable name"),
+        (["set", "COMPOSE_FILE", "x"], "steers other programs"),
+        (["set", "ANAMNESIS_A", "two\nlines"], "control characters"),
+        (["set", "ANAMNESIS_A", "x" * 70_000], "at most 65536"),
+    ],
+)
+def test_set_refuses(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong name or value is refused with the reason, and the secret stays as it was."""
+    keep('{"ANAMNESIS_A": "1"}')
+    assert main(arguments) == 1
+    assert said in capsys.readouterr().err
+    assert kept() == {"ANAMNESIS_A": "1"}
+
+
+@pytest.mark.usefixtures("aws")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (f"not json {HIDDEN}", "not a JSON object"),
+        (f'["{HIDDEN}"]', "not a JSON object"),
+        (f'{{"ANAMNESIS_A": {{"nested": "{HIDDEN}"}}}}', "the value of 'ANAMNESIS_A' is not a text"),
+        ('{"ANAMNESIS_A": null}', "the value of 'ANAMNESIS_A' is not a text"),
+        (f'{{"DOCKER_HOST": "{HIDDEN}"}}', "DOCKER_HOST steers other programs"),
+        (f'{{"ANAMNESIS_A": "{HIDDEN}\\u0000"}}', "the value of ANAMNESIS_A cannot be used"),
+    ],
+)
+def test_unusable_secret(content: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A secret that does not fit is refused as a whole, by name and reason, never by value; `.env` stays."""
+    (tmp_path / ".env").write_text("OLD=1\n")
+    keep(content)
+    assert main(["pull"]) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert HIDDEN not in error
+    assert (tmp_path / ".env").read_text() == "OLD=1\n"
+
+
+@pytest.mark.usefixtures("aws")
+def test_no_such_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    """A missing secret is named."""
+    assert main(["pull"]) == 1
+    assert f"{NAME}: there is no such secret" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("aws")
+def test_binary_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    """A secret of bytes is refused."""
+    boto3.client("secretsmanager").create_secret(Name=NAME, SecretBinary=b"bytes")
+    assert main(["pull"]) == 1
+    assert "holds bytes" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("aws")
+def test_deleted_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    """A secret that waits for its deletion is said to be so."""
+    keep("{}")
+    boto3.client("secretsmanager").delete_secret(SecretId=NAME)
+    assert main(["pull"]) == 1
+    assert "marked for deletion" in capsys.readouterr().err
+
+
+def test_access_denied(aws: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Credentials without the permission are told which one they lack."""
+    keep("{}")
+    users = boto3.client("iam")
+    users.create_user(UserName="guest")
+    key = users.create_access_key(UserName="guest")["AccessKey"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+    reset(aws, unchecked=0)
+    try:
+        assert main(["pull"]) == 1
+        assert "need secretsmanager:GetSecretValue" in capsys.readouterr().err
+    finally:
+        reset(aws, unchecked=math.inf)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("AccessDeniedException", "need secretsmanager:PutSecretValue"),
+        ("DecryptionFailure", "kms:Decrypt"),
+        ("ExpiredTokenException", "sign in again"),
+        ("InvalidSignatureException", "does not belong"),
+        ("UnrecognizedClientException", "does not know these credentials"),
+        ("InternalServiceError", "answered InternalServiceError"),
+    ],
+)
+def test_refusals_in_words(code: str, said: str) -> None:
+    """Each refusal that AWS documents says what to do, without the service's own text."""
+    refusal = ClientError({"Error": {"Code": code, "Message": HIDDEN}}, "PutSecretValue")
+    words = str(explained(NAME, "PutSecretValue", refusal))
+    assert said in words
+    assert HIDDEN not in words
+
+
+@pytest.mark.usefixtures("aws")
+def test_no_credentials(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without credentials the message says how to give them."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    assert main(["pull"]) == 1
+    assert "no AWS credentials" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("aws")
+def test_no_region(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a region the message says how to give one."""
+    monkeypatch.delenv("AWS_REGION")
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    assert main(["pull"]) == 1
+    assert "no AWS region" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("aws")
+def test_unreachable(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A service that cannot be reached is said to be so, within seconds."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    assert main(["pull"]) == 1
+    assert "cannot be reached" in capsys.readouterr().err

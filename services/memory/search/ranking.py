@@ -1,0 +1,190 @@
+"""How candidates become an order, and when the best of them is too little to return anything.
+
+Pure functions over what a store found. Every term of a score is visible: value x weight, and the contributions add
+up. The weights and the floor were measured (bench/results/beam.md says on what, and how they do on chats that
+they were not chosen on); the floor holds for the shipped embedding model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anamnesis.contracts.episodes import Reason, Trust
+from services.memory.stores.base import Candidate
+
+DAY = 86_400.0  # seconds
+_MARGIN = 1e-6
+"""By how much a superseded episode ends below its successor."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What each term counts. Dense and lexical values are shares of the best in the pool, 0..1."""
+
+    dense: float = 0.6
+    lexical: float = 0.4
+    """Where one of these two sides is missing altogether, the other takes its weight too."""
+    neighbours: float = 0.1
+    """For the better of an episode's two neighbours in its session: their value of the two terms above."""
+    trust: float = 0.3
+    """For the user's own words."""
+    recency: float = 0.01
+    """For an episode of this moment; halves with every half-life. No more than a tie-break."""
+    half_life: float = 90 * DAY  # seconds
+
+
+DEFAULT = Weights()
+DEFAULT_FLOOR = 0.34
+"""Relevance below which nothing is returned."""
+DENSE_ALONE = 0.85
+"""Relevance of a cosine where there is no lexical side, so that one floor serves both."""
+LEXICAL_ALONE = 1.75
+"""Relevance of a lexical share where no candidate has a vector."""
+
+Values = NDArray[np.float64]
+"""(c): one number a candidate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A candidate with its score and what the score is made of."""
+
+    candidate: Candidate
+    score: float
+    terms: tuple[tuple[str, float, float], ...]
+    """(name, value, weight) of every term."""
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """The terms as clients see them; their contributions add up to the score."""
+        return tuple(
+            Reason(term=name, value=value, weight=weight, contribution=value * weight)
+            for name, value, weight in self.terms
+        )
+
+
+def rank(
+    candidates: Sequence[Candidate],
+    now: float,
+    weights: Weights = DEFAULT,
+    successors: Mapping[str, str] | None = None,
+) -> list[Ranked]:
+    """Order candidates, the best first; ties by event time (newest first), then by id.
+
+    `now` is in seconds since the epoch. `successors` tells which episode superseded which, and each superseded
+    one then ends below its successor; where it is not known, superseded episodes end below all others.
+    The order does not depend on the order of the input.
+    """
+    pool = sorted(candidates, key=lambda one: one.episode_id)
+    if not pool:
+        return []
+    dense, lexical = _shares([one.dense for one in pool]), _shares([one.lexical for one in pool])
+    w_dense, w_lexical = _sides(dense, lexical, weights)
+    nothing = np.zeros(len(pool))
+    fused = w_dense * (nothing if dense is None else dense) + w_lexical * (nothing if lexical is None else lexical)
+    ages = np.maximum(now - np.array([one.timestamp for one in pool]), 0.0)
+    columns = [
+        ("dense", nothing if dense is None else dense, w_dense),
+        ("lexical", nothing if lexical is None else lexical, w_lexical),
+        ("neighbours", _neighbours(pool, fused), weights.neighbours),
+        ("trust", np.array([float(one.trust == Trust.USER) for one in pool]), weights.trust),
+        ("recency", np.exp2(-ages / weights.half_life), weights.recency),
+    ]
+    scores = np.sum([values * weight for _, values, weight in columns], axis=0)
+    lowered = _lowered(pool, scores, successors)
+    names = [name for name, _, _ in columns]
+    factors = [weight for _, _, weight in columns]
+    rows = zip(*(values.tolist() for _, values, _ in columns), strict=True)
+    ranked = []
+    for one, score, less, row in zip(pool, scores.tolist(), lowered.tolist(), rows, strict=True):
+        terms = tuple(zip(names, row, factors, strict=True))
+        if less:
+            terms = (*terms, ("superseded", less, -1.0))
+        ranked.append(Ranked(one, score - less, terms))
+    return sorted(ranked, key=lambda one: (-one.score, -one.candidate.timestamp, one.candidate.episode_id))
+
+
+def relevance(candidates: Sequence[Candidate], ceiling: float | None = None, weights: Weights = DEFAULT) -> float:
+    """How much the best candidate has to do with the question, 0..1: the number that the floor is compared with.
+
+    Both sides of one candidate, on scales that do not depend on the pool: its cosine, and its BM25 as a share of
+    `ceiling`, the sum of idf x (k1 + 1) over the question's terms (those that no episode holds included).
+    """
+    if not candidates:
+        return 0.0
+    cosines = np.array([0.0 if one.dense is None else max(one.dense, 0.0) for one in candidates])
+    words = ceiling is not None and ceiling > 0 and any(one.lexical is not None for one in candidates)
+    if not words or ceiling is None:
+        return float(min(1.0, DENSE_ALONE * cosines.max()))
+    shares = np.minimum(np.array([one.lexical or 0.0 for one in candidates]) / ceiling, 1.0)
+    if all(one.dense is None for one in candidates):
+        return float(min(1.0, LEXICAL_ALONE * shares.max()))
+    both = weights.dense * cosines + weights.lexical * shares
+    return float(min(1.0, both.max() / (weights.dense + weights.lexical)))
+
+
+def _shares(values: list[float | None]) -> Values | None:
+    """Each as a share of the best, negatives as 0; none where no candidate has a value."""
+    if all(value is None for value in values):
+        return None
+    found = np.array([0.0 if value is None else max(value, 0.0) for value in values])
+    best = float(found.max())
+    return found / best if best > 0 else found
+
+
+def _sides(dense: Values | None, lexical: Values | None, weights: Weights) -> tuple[float, float]:
+    both = weights.dense + weights.lexical
+    if dense is None:
+        return 0.0, both
+    if lexical is None:
+        return both, 0.0
+    return weights.dense, weights.lexical
+
+
+def _neighbours(pool: Sequence[Candidate], fused: Values) -> Values:
+    """The greater of the fused values of the candidates before and after each in its session; 0 without any."""
+    places = [
+        (one.session, one.position, at)
+        for at, one in enumerate(pool)
+        if one.session is not None and one.position is not None
+    ]
+    places.sort()
+    order = np.array([at for _, _, at in places], dtype=np.intp)
+    values = np.zeros(len(pool))
+    if len(order) < 2:
+        return values
+    same = np.array([one[0] == two[0] for one, two in zip(places, places[1:], strict=False)])
+    found = fused[order]
+    lifts = np.zeros(len(order))
+    lifts[1:] = np.where(same, found[:-1], 0.0)
+    lifts[:-1] = np.maximum(lifts[:-1], np.where(same, found[1:], 0.0))
+    values[order] = lifts
+    return values
+
+
+def _lowered(pool: Sequence[Candidate], scores: Values, successors: Mapping[str, str] | None) -> Values:
+    """By how much each superseded candidate is lowered."""
+    lowered = np.zeros(len(pool))
+    old = np.array([one.superseded for one in pool])
+    if not old.any():
+        return lowered
+    if successors is None:
+        if not old.all():
+            lowered[old] = max(0.0, float(scores[old].max() - scores[~old].min())) + _MARGIN
+        return lowered
+    place = {one.episode_id: at for at, one in enumerate(pool)}
+    settled = {at: float(scores[at]) for at in np.flatnonzero(~old).tolist()}
+    for start in np.flatnonzero(old).tolist():
+        chain: list[int] = []
+        at: int | None = start
+        while at is not None and at not in settled and at not in chain:
+            chain.append(at)
+            at = place.get(successors.get(pool[at].episode_id, ""))
+        for link in reversed(chain):
+            above = place.get(successors.get(pool[link].episode_id, ""))
+            bound = settled.get(above, np.inf) if above is not None else np.inf
+            settled[link] = min(float(scores[link]), bound - _MARGIN)
+            lowered[link] = scores[link] - settled[link]
+    return lowered

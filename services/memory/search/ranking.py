@@ -7,6 +7,7 @@ they were not chosen on); the floor holds for the shipped embedding model.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,7 +156,7 @@ def _neighbours(pool: Sequence[Candidate], fused: Values) -> Values:
     values = np.zeros(len(pool))
     if len(order) < 2:
         return values
-    same = np.array([one[0] == two[0] for one, two in zip(places, places[1:], strict=False)])
+    same = np.array([one[0] == two[0] for one, two in pairwise(places)])
     found = fused[order]
     lifts = np.zeros(len(order))
     lifts[1:] = np.where(same, found[:-1], 0.0)

@@ -89,6 +89,9 @@ class Candidates(NamedTuple):
     """The best by meaning, the best by words, and the neighbours in session of both, each once, no order."""
     lexical: str
     """`bm25`, `$search`, or why there was no lexical side."""
+    ceiling: float | None = None
+    """What BM25 could reach for this question at most: the sum of idf x (k1 + 1) over all its terms, those that no
+    episode holds included (df = 0); none = not known."""
 
 
 class Document(NamedTuple):
@@ -97,6 +100,10 @@ class Document(NamedTuple):
     key: str
     value: JsonObject
     version: int
+
+
+BLOCKLIST = "blocklist"
+"""The kind of state document that `Removal.block` makes."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,373 @@
+"""All that a search needs, in memory, rebuilt from the database at every start: exact, and never the truth.
+
+Owns slots (one an episode), their columns for filters, the postings of terms and tags and a matrix a model, and
+answers questions. Reading the database and deciding what is durable belong to `sqlite`.
+
+Readers and the writer never wait for each other: `apply` builds the next `Frame` beside the present one and
+publishes it by one assignment. What a published frame can reach is never changed; columns grow in place only
+beyond its end, flags that flip are copied first. A search takes one frame and sees one moment. Changed episodes
+get a new slot; dead slots are cleared away when they are a quarter of all.
+
+Legend: n slots, s chosen slots, k questions, d width.
+"""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.memory.stores import postings
+from services.memory.stores.base import Candidate, CandidateQuery, Candidates, Filter, Vectors
+from services.memory.stores.columns import Columns, Row, milliseconds
+from services.memory.stores.matrix import Matrix, Scores, worth_picking
+from services.memory.stores.postings import Corpus, Flags, Segment, Segments
+
+_DEAD_SHARE = 0.25
+_DEAD_LEAST = 2048
+"""Dead slots, or dead windows of a model, are cleared away beyond both of these."""
+
+
+class Put(NamedTuple):
+    """An episode is new, or is another now; its vectors, of all models, are these."""
+
+    row: Row
+    vectors: Mapping[str, Vectors]
+
+
+class Drop(NamedTuple):
+    number: int
+
+
+class Mark(NamedTuple):
+    """An episode is superseded, or is not any more."""
+
+    number: int
+    superseded: bool
+
+
+class Embed(NamedTuple):
+    """An episode has these vectors by this model."""
+
+    number: int
+    model: str
+    vectors: Vectors
+
+
+class Reset(NamedTuple):
+    """A model has no vectors any more, or is to have vectors of another dimension."""
+
+    model: str
+
+
+Change = Put | Drop | Mark | Embed | Reset
+"""What a committed write did; episodes are known by their number in the database."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One moment of the index."""
+
+    columns: Columns
+    alive: Flags
+    superseded: Flags
+    living: int
+    length: int
+    """Terms of all episodes alive."""
+    terms: Segments
+    tags: Segments
+    matrices: Mapping[str, Matrix]
+
+    @property
+    def n(self) -> int:
+        return self.columns.n
+
+    def mask(self, where: Filter) -> Flags | None:
+        """(n): the slots meant; none = all."""
+        columns, n = self.columns, self.n
+        conditions: list[Flags] = [] if self.living == n else [self.alive[:n]]
+        if where.project is not None:
+            conditions.append(columns.project[:n] == columns.projects.get(where.project, -1))
+        if where.instance is not None:
+            conditions.append(columns.instance[:n] == columns.instances.get(where.instance, -1))
+        if where.since is not None:
+            conditions.append(columns.time[:n] >= milliseconds(where.since))
+        if where.until is not None:
+            conditions.append(columns.time[:n] < milliseconds(where.until))
+        if not where.include_superseded and bool(self.superseded[:n].any()):
+            conditions.append(~self.superseded[:n])
+        conditions.extend(postings.flags(self.tags, postings.key(tag), n) for tag in where.tags)
+        if not conditions:
+            return None
+        mask = conditions[0].copy()
+        for condition in conditions[1:]:
+            mask &= condition
+        return mask
+
+
+@dataclass
+class _Loading:
+    """A model whose vectors are being read while writes go on."""
+
+    touched: set[int] = field(default_factory=set)
+    """Numbers written since: what is read of them is older than what the index has."""
+
+
+class MemoryIndex:
+    """Exact search over all episodes. `apply` and the loading methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._slots: dict[int, int] = {}
+        self._loading: dict[str, _Loading] = {}
+        none = np.zeros(0, dtype=np.bool_)
+        self._frame = Frame(Columns.empty(), none, none, 0, 0, (), (), {})
+
+    # Writing ----------------------------------------------------------------------------------
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Take over what a committed transaction did, in order; visible to searches that begin afterwards."""
+        if not changes:
+            return
+        with self._lock:
+            for loading in self._loading.values():
+                loading.touched.update(_number(change) for change in changes if not isinstance(change, Reset))
+            self._frame = self._compacted(self._next(self._frame, changes))
+
+    def _next(self, frame: Frame, changes: Sequence[Change]) -> Frame:
+        n = frame.n
+        added: list[Row] = []
+        vectors: dict[str, dict[int, Vectors]] = {model: {} for model in frame.matrices}
+        dying: set[int] = set()
+        marks: dict[int, bool] = {}
+        for change in changes:
+            if isinstance(change, Reset):
+                vectors.pop(change.model, None)
+                self._loading.pop(change.model, None)
+                continue
+            slot = self._slots.get(_number(change))
+            if isinstance(change, Put):
+                if slot is not None:
+                    dying.add(slot)
+                slot = n + len(added)
+                self._slots[change.row.number] = slot
+                added.append(change.row)
+                marks[slot] = change.row.superseded
+                for model, windows in change.vectors.items():
+                    if model in vectors:
+                        vectors[model][slot] = windows
+            elif slot is None:
+                continue
+            elif isinstance(change, Drop):
+                dying.add(slot)
+                del self._slots[change.number]
+            elif isinstance(change, Mark):
+                marks[slot] = change.superseded
+            elif change.model in vectors:
+                vectors[change.model][slot] = change.vectors
+
+        columns = frame.columns.extended(added)
+        alive = _grown(frame.alive, n, columns.n, copy=any(slot < n for slot in dying))
+        alive[n : columns.n] = True
+        superseded = _grown(frame.superseded, n, columns.n, copy=any(slot < n for slot in marks))
+        superseded[n : columns.n] = False
+        for slot, value in marks.items():
+            superseded[slot] = value
+        if dying:
+            alive[list(dying)] = False
+        lengths = columns.length
+        terms = Segment.of_packed(range(n, columns.n), [row.terms for row in added])
+        tags = Segment.of_tags((slot, tag) for slot, row in enumerate(added, start=n) for tag in row.tags)
+        return Frame(
+            columns=columns,
+            alive=alive,
+            superseded=superseded,
+            living=frame.living + len(added) - len(dying),
+            length=frame.length + int(lengths[n : columns.n].sum()) - sum(int(lengths[slot]) for slot in dying),
+            terms=postings.joined(frame.terms, terms),
+            tags=postings.joined(frame.tags, tags),
+            matrices={
+                model: matrix.without(sorted(slot for slot in dying if slot < n)).extended(
+                    columns.n, [(slot, windows) for slot, windows in vectors[model].items() if slot not in dying]
+                )
+                for model, matrix in frame.matrices.items()
+                if model in vectors
+            },
+        )
+
+    def _compacted(self, frame: Frame) -> Frame:
+        dead = frame.n - frame.living
+        crowded = dead > max(_DEAD_LEAST, frame.n * _DEAD_SHARE) or any(
+            matrix.dead > max(_DEAD_LEAST, matrix.windows * _DEAD_SHARE) for matrix in frame.matrices.values()
+        )
+        if not crowded:
+            return frame
+        kept = np.flatnonzero(frame.alive[: frame.n])
+        to = np.full(frame.n, -1, dtype=np.int32)
+        to[kept] = np.arange(len(kept), dtype=np.int32)
+        columns = frame.columns.compacted(kept)
+        self._slots = {number: slot for slot, number in enumerate(columns.number[: columns.n].tolist())}
+        return Frame(
+            columns=columns,
+            alive=np.ones(len(kept), dtype=np.bool_),
+            superseded=frame.superseded[kept],
+            living=len(kept),
+            length=frame.length,
+            terms=tuple(segment.moved(to) for segment in frame.terms),
+            tags=tuple(segment.moved(to) for segment in frame.tags),
+            matrices={model: matrix.compacted(kept) for model, matrix in frame.matrices.items()},
+        )
+
+    # Models -----------------------------------------------------------------------------------
+
+    def begin(self, model: str, dimension: int, windows: int) -> None:
+        """Make room for a model's vectors. From now on writes reach it; `fill` brings what was there before."""
+        with self._lock:
+            self._loading[model] = _Loading()
+            matrix = Matrix.empty(dimension, self._frame.n, windows + windows // 16)
+            self._frame = replace(self._frame, matrices={**self._frame.matrices, model: matrix})
+
+    def fill(self, model: str, items: Iterable[tuple[int, Vectors]]) -> None:
+        """Vectors as read from the database after `begin`; those written since are left as they are."""
+        with self._lock:
+            if model not in self._loading:
+                return
+            matrix = self._frame.matrices[model]
+            touched = self._loading[model].touched
+            known = [
+                (self._slots[number], vectors)
+                for number, vectors in items
+                if number in self._slots and number not in touched
+            ]
+            matrix = matrix.extended(self._frame.n, known)
+            self._frame = replace(self._frame, matrices={**self._frame.matrices, model: matrix})
+
+    def finish(self, model: str) -> None:
+        """All of the model's vectors are there: `ready` says so from now on."""
+        with self._lock:
+            self._loading.pop(model, None)
+
+    def release(self, model: str) -> None:
+        """Give a model's memory back."""
+        with self._lock:
+            self._loading.pop(model, None)
+            matrices = {name: matrix for name, matrix in self._frame.matrices.items() if name != model}
+            self._frame = replace(self._frame, matrices=matrices)
+
+    def ready(self, model: str) -> bool:
+        return model in self._frame.matrices and model not in self._loading
+
+    def models(self) -> tuple[str, ...]:
+        """Those in memory, whole or being loaded."""
+        return tuple(self._frame.matrices)
+
+    def dimension(self, model: str) -> int | None:
+        matrix = self._frame.matrices.get(model)
+        return None if matrix is None else matrix.dimension
+
+    def __len__(self) -> int:
+        return self._frame.living
+
+    # Searching --------------------------------------------------------------------------------
+
+    def search(self, queries: Sequence[CandidateQuery]) -> list[Candidates]:
+        """Answer questions that wait together at one moment: those that read a whole matrix share the reading."""
+        frame = self._frame
+        masks = [frame.mask(query.where) for query in queries]
+        dense: list[Scores | None] = [None] * len(queries)
+        together: dict[str, list[int]] = {}
+        for at, (query, mask) in enumerate(zip(queries, masks, strict=True)):
+            matrix = frame.matrices.get(query.model)
+            if matrix is None or query.vector.shape != (matrix.dimension,):
+                continue
+            if mask is not None and worth_picking(matrix, mask):
+                slots = np.flatnonzero(mask)
+                scores = np.full(frame.n, -np.inf, dtype=np.float32)
+                scores[slots] = matrix.best_of(np.ascontiguousarray(query.vector, dtype=np.float32), slots)
+                dense[at] = scores
+            else:
+                together.setdefault(query.model, []).append(at)
+        for model, places in together.items():
+            questions = np.stack([np.asarray(queries[at].vector, dtype=np.float32) for at in places])
+            for at, scores in zip(places, frame.matrices[model].best(questions), strict=True):
+                mask = masks[at]
+                if mask is not None:
+                    scores[~mask] = -np.inf
+                dense[at] = scores
+        corpus = Corpus(
+            lengths=frame.columns.length[: frame.n],
+            alive=None if frame.living == frame.n else frame.alive[: frame.n],
+            episodes=frame.living,
+            terms=frame.length,
+        )
+        found = []
+        for query, mask, dense_scores in zip(queries, masks, dense, strict=True):
+            lexical = postings.bm25(frame.terms, map(postings.key, set(query.terms)), corpus, mask)
+            found.append(_found(frame, mask, dense_scores, lexical, query))
+        return found
+
+
+def _number(change: Put | Drop | Mark | Embed) -> int:
+    return change.row.number if isinstance(change, Put) else change.number
+
+
+def _grown(flags: Flags, used: int, size: int, copy: bool) -> Flags:
+    """The flags with room for `size`: the same buffer when it has the room and need not be copied."""
+    if size <= len(flags) and not copy:
+        return flags
+    grown = np.zeros(max(size, len(flags)) if size <= len(flags) else size + size // 4 + 64, dtype=np.bool_)
+    grown[:used] = flags[:used]
+    return grown
+
+
+def _top(scores: Scores, eligible: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    """The eligible slots with the highest scores, best first."""
+    values = scores[eligible]
+    if len(eligible) > limit:
+        best = np.argpartition(values, len(values) - limit)[len(values) - limit :]
+        eligible, values = eligible[best], values[best]
+    return eligible[np.argsort(-values, kind="stable")]
+
+
+def _found(
+    frame: Frame, mask: Flags | None, dense: Scores | None, lexical: Scores, query: CandidateQuery
+) -> Candidates:
+    by_words = _top(lexical, np.flatnonzero(lexical > 0), query.limit)
+    by_meaning = (
+        np.zeros(0, dtype=np.int64) if dense is None else _top(dense, np.flatnonzero(dense > -np.inf), query.limit)
+    )
+    seeds = max(1, query.limit // 4)
+    beside = frame.columns.neighbours(np.union1d(by_words[:seeds], by_meaning[:seeds]), mask)
+    slots = np.unique(np.concatenate((by_words, by_meaning, beside)))
+    columns = frame.columns
+    cosines = (
+        [None] * len(slots)
+        if dense is None
+        else [None if value == -np.inf else value for value in dense[slots].tolist()]
+    )
+    found = [
+        Candidate(
+            episode_id=columns.ids[slot],
+            dense=cosine,
+            lexical=words,
+            session=columns.session_names[session] if session >= 0 else None,
+            position=position if position >= 0 else None,
+            timestamp=time / 1000,
+            trust=columns.trusts[trust],
+            superseded=superseded,
+        )
+        for slot, cosine, words, session, position, time, trust, superseded in zip(
+            slots.tolist(),
+            cosines,
+            lexical[slots].tolist(),
+            columns.session[slots].tolist(),
+            columns.position[slots].tolist(),
+            columns.time[slots].tolist(),
+            columns.trust[slots].tolist(),
+            frame.superseded[slots].tolist(),
+            strict=True,
+        )
+    ]
+    return Candidates(found, "bm25")

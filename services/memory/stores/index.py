@@ -23,7 +23,7 @@ from services.memory.stores import postings
 from services.memory.stores.base import Candidate, CandidateQuery, Candidates, Filter, Vectors
 from services.memory.stores.columns import Columns, Row, milliseconds
 from services.memory.stores.matrix import Matrix, Scores, worth_picking
-from services.memory.stores.postings import Corpus, Flags, Segment, Segments
+from services.memory.stores.postings import Corpus, Flags, Lexical, Segment, Segments
 
 _DEAD_SHARE = 0.25
 _DEAD_LEAST = 2048
@@ -331,9 +331,8 @@ def _top(scores: Scores, eligible: NDArray[np.int64], limit: int) -> NDArray[np.
     return eligible[np.argsort(-values, kind="stable")]
 
 
-def _found(
-    frame: Frame, mask: Flags | None, dense: Scores | None, lexical: Scores, query: CandidateQuery
-) -> Candidates:
+def _found(frame: Frame, mask: Flags | None, dense: Scores | None, words: Lexical, query: CandidateQuery) -> Candidates:
+    lexical = words.scores
     by_words = _top(lexical, np.flatnonzero(lexical > 0), query.limit)
     by_meaning = (
         np.zeros(0, dtype=np.int64) if dense is None else _top(dense, np.flatnonzero(dense > -np.inf), query.limit)
@@ -351,14 +350,14 @@ def _found(
         Candidate(
             episode_id=columns.ids[slot],
             dense=cosine,
-            lexical=words,
+            lexical=shared,
             session=columns.session_names[session] if session >= 0 else None,
             position=position if position >= 0 else None,
             timestamp=time / 1000,
             trust=columns.trusts[trust],
             superseded=superseded,
         )
-        for slot, cosine, words, session, position, time, trust, superseded in zip(
+        for slot, cosine, shared, session, position, time, trust, superseded in zip(
             slots.tolist(),
             cosines,
             lexical[slots].tolist(),
@@ -370,4 +369,4 @@ def _found(
             strict=True,
         )
     ]
-    return Candidates(found, "bm25")
+    return Candidates(found, "bm25", words.ceiling)

@@ -10,6 +10,8 @@ Legend: n slots, p postings, t distinct terms.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from math import log1p
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,16 +168,21 @@ class Corpus:
     """Sum of the lengths of those alive."""
 
 
-def bm25(segments: Segments, terms: Iterable[int], corpus: Corpus, mask: Flags | None) -> NDArray[np.float32]:
-    """(n): BM25 of each slot for a question's distinct term keys; 0 outside the mask and where no term is shared.
+class Lexical(NamedTuple):
+    scores: NDArray[np.float32]
+    """(n)"""
+    ceiling: float
+    """What a slot could reach at most: the sum of idf x (K1 + 1) over the question's terms."""
+
+
+def bm25(segments: Segments, terms: Iterable[int], corpus: Corpus, mask: Flags | None) -> Lexical:
+    """BM25 of each slot for a question's distinct term keys; 0 outside the mask and where no term is shared.
 
     idf = ln(1 + (N - df + 0.5) / (df + 0.5)) over the episodes alive, whatever the mask.
     """
-    n = len(corpus.lengths)
-    scores = np.zeros(n, dtype=np.float32)
-    if not corpus.episodes:
-        return scores
-    mean = max(corpus.terms / corpus.episodes, 1e-9)
+    scores = np.zeros(len(corpus.lengths), dtype=np.float32)
+    ceiling = 0.0
+    mean = max(corpus.terms / max(corpus.episodes, 1), 1e-9)
     for term in terms:
         spans = [(segment, *segment.span(term)) for segment in segments]
         parts = [
@@ -185,19 +192,18 @@ def bm25(segments: Segments, terms: Iterable[int], corpus: Corpus, mask: Flags |
             frequency = sum(len(slots) for slots, _ in parts)
         else:
             frequency = sum(int(np.count_nonzero(corpus.alive[slots])) for slots, _ in parts)
-        if not frequency:
-            continue
-        idf = np.float32(np.log1p((corpus.episodes - frequency + 0.5) / (frequency + 0.5)) * (K1 + 1))
+        most = log1p((corpus.episodes - frequency + 0.5) / (frequency + 0.5)) * (K1 + 1)
+        ceiling += most
         for slots, times in parts:
             if mask is not None:
                 kept = mask[slots]
                 slots, times = slots[kept], times[kept]
-            often = times.astype(np.float32)
+            share = times.astype(np.float32)
             norm = corpus.lengths[slots].astype(np.float32)
             norm *= np.float32(K1 * B / mean)
             norm += np.float32(K1 * (1 - B))
-            norm += often
-            often /= norm
-            often *= idf
-            scores[slots] += often
-    return scores
+            norm += share
+            share /= norm
+            share *= np.float32(most)
+            scores[slots] += share
+    return Lexical(scores, ceiling)

@@ -1,0 +1,468 @@
+"""The store on MongoDB with search indexes: Atlas Local under Compose, Atlas or a sharded cluster for a team.
+
+An episode and its vectors are written in one transaction, acknowledged by a majority and journaled: after a
+kill -9 either both are there or neither is. Every operation has a deadline. How documents look is in
+`mongo_documents`, what a write does in `mongo_write`, searching in `mongo_search`, search indexes in
+`mongo_index`, the newest writes in `mongo_recent`.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TypeVar, cast
+
+import orjson
+from bson import ObjectId
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import DuplicateKeyError, PyMongoError
+
+from anamnesis.contracts.base import JsonObject
+from anamnesis.contracts.episodes import CountBy, Episode, EpisodeStats, ForgetProof
+from anamnesis.kit.errors import BadRequest, Unavailable
+from services.memory.stores import mongo_documents as documents
+from services.memory.stores import mongo_index, mongo_write
+from services.memory.stores.base import CandidateQuery, Candidates, Document, Filter, Inserted, Record, Removal, Vectors
+from services.memory.stores.mongo_documents import EPISODES, MODELS, STATE, TEXT_INDEX, VECTOR_INDEX, Model, Stored
+from services.memory.stores.mongo_link import LONG_SECONDS, READ_SECONDS, WRITE_SECONDS, Link, is_duplicate, within
+from services.memory.stores.mongo_recent import DEFAULT_SECONDS, Recent, Written
+from services.memory.stores.mongo_search import Searcher
+
+ATTEMPTS = 4
+"""How often a write starts again because another process took an id or content in between."""
+READ_BACK = 1_000
+"""Episodes that are read back for searches after a change to many."""
+WITHOUT_TEXT_OF_SEARCH = {"terms_text": 0}
+
+T = TypeVar("T")
+
+
+class MongoStore:
+    """Episodes, vectors and state in one MongoDB database (see `base.Store`)."""
+
+    name = "mongo"
+
+    def __init__(
+        self, uri: str, database: str, *, index_seconds: float = 120.0, recent_seconds: float = DEFAULT_SECONDS
+    ) -> None:
+        """`index_seconds`: how long `open` and `activate` wait for search indexes. `recent_seconds`: how long this
+        process joins its own writes to searches; it must exceed the lag of the search indexes.
+        """
+        self._uri = uri
+        self._database = database
+        self._index_seconds = index_seconds
+        self._recent = Recent(recent_seconds)
+        self._opened: tuple[Link, Searcher] | None = None
+        self._models: dict[str, Model] = {}
+        self._complete_below: dict[str, str] = {}
+        """Model -> an id below which this process knows of no episode without its vectors."""
+
+    # Life -------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        link = Link(self._uri, self._database)
+        searcher = Searcher(link, self._recent)
+        try:
+            with within(self._index_seconds):
+                await _make_indexes(link)
+                await searcher.probe()
+                if searcher.has_words:
+                    episodes = link.collection(EPISODES)
+                    await mongo_index.ensure(episodes, TEXT_INDEX, "search", documents.text_index())
+                    await mongo_index.wait(episodes, TEXT_INDEX, self._index_seconds)
+                async for found in link.collection(MODELS).find():
+                    model = Model(str(found["_id"]), cast(int, found["dimension"]), str(found["collection"]))
+                    await _make_room(link, model)
+                    await mongo_index.wait(link.collection(model.collection), VECTOR_INDEX, self._index_seconds)
+                    self._models[model.name] = model
+        except BaseException:
+            await link.close()
+            raise
+        self._opened = (link, searcher)
+
+    async def close(self) -> None:
+        if self._opened is not None:
+            await self._opened[0].close()
+        self._opened = None
+
+    async def ping(self) -> None:
+        with within(READ_SECONDS):
+            await self._of(STATE).find_one({}, {"_id": 1})
+
+    @property
+    def _link(self) -> Link:
+        if self._opened is None:
+            raise Unavailable("the store is not open")
+        return self._opened[0]
+
+    def _of(self, collection: str) -> AsyncCollection[Stored]:
+        return self._link.collection(collection)
+
+    def _places(self) -> mongo_write.Places:
+        windows = {model.name: self._of(model.collection) for model in self._models.values()}
+        return mongo_write.Places(self._of(EPISODES), self._of(STATE), windows)
+
+    async def _transact(
+        self, work: Callable[[mongo_write.Places, AsyncClientSession], Awaitable[T]], seconds: float = WRITE_SECONDS
+    ) -> T:
+        """Run a write in a transaction; again when another process was faster at a unique key."""
+        places, link = self._places(), self._link
+        with within(seconds):
+            for _ in range(ATTEMPTS):
+                try:
+                    return await link.transaction(lambda session: work(places, session))
+                except PyMongoError as error:
+                    if not is_duplicate(error):
+                        raise
+        raise Unavailable("other writers keep taking the same ids or content; try again")
+
+    # Writing episodes -------------------------------------------------------------------------
+
+    async def insert(self, records: Sequence[Record]) -> list[Inserted]:
+        await self._prepare_for(records)
+        results: list[Inserted] = []
+        for batch in mongo_write.batches(records):
+            write = ObjectId()
+            made = await self._transact(lambda places, session: mongo_write.insert(places, batch, write, session))  # noqa: B023 -- awaited within its turn
+            for record, result in zip(batch, made, strict=True):
+                if result.created:
+                    self._remember(record, record.episode.superseded_by is not None)
+            results.extend(made)
+        return results
+
+    async def replace(self, records: Sequence[Record]) -> list[bool]:
+        await self._prepare_for(records)
+        found: dict[str, bool] = {}
+        for batch in mongo_write.batches(records):
+            there = await self._transact(lambda places, session: mongo_write.replace(places, batch, session))  # noqa: B023 -- awaited within its turn
+            for record in batch:
+                if record.episode.episode_id in there:
+                    self._remember(record, there[record.episode.episode_id])
+            found.update(there)
+        return [record.episode.episode_id in found for record in records]
+
+    async def remove(self, removal: Removal) -> tuple[int, int]:
+        gone, windows, freed = await self._transact(
+            lambda places, session: mongo_write.remove(places, removal, session), LONG_SECONDS
+        )
+        self._recent.drop(removal.episode_ids)
+        await self._read_back(freed)
+        return gone, windows
+
+    async def supersede(self, episode_ids: Sequence[str], by: str | None) -> int:
+        changed = await self._transact(lambda places, session: mongo_write.supersede(places, episode_ids, by, session))
+        await self._read_back(changed)
+        return len(changed)
+
+    async def record_hits(self, hits: Mapping[str, int], at: datetime) -> None:
+        updates = [
+            UpdateOne({"_id": episode_id}, {"$inc": {"retrieval_count": count}, "$set": {"last_retrieved": at}})
+            for episode_id, count in hits.items()
+        ]
+        if updates:
+            with within(WRITE_SECONDS):
+                await self._of(EPISODES).bulk_write(updates, ordered=False)
+
+    async def _prepare_for(self, records: Sequence[Record]) -> None:
+        """Make sure that every vector has a place of its size. Raises `BadRequest`."""
+        for record in records:
+            if record.vectors is None:
+                continue
+            name = record.episode.embedding_model
+            if name is None or record.vectors.ndim != 2:
+                raise BadRequest("vectors need the name of their model, and one row a window")
+            if name not in self._models:
+                await self.prepare(name, record.vectors.shape[1])
+            self._fits(name, record.vectors)
+
+    def _fits(self, model: str, vectors: Vectors) -> None:
+        if vectors.shape[1] != self._models[model].dimension:
+            raise BadRequest(f"{model} has {self._models[model].dimension} dimensions, not {vectors.shape[1]}")
+
+    def _remember(self, record: Record, superseded: bool) -> None:
+        """Let searches see a write before the indexes do, and re-embedding see what it lacks."""
+        episode = record.episode
+        meta = documents.Meta(episode.project, episode.instance, episode.tags, episode.timestamp, superseded)
+        vectors = {} if record.vectors is None else {cast(str, episode.embedding_model): record.vectors}
+        self._recent.put(episode.episode_id, Written(meta, frozenset(record.terms), vectors))
+        for model, below in self._complete_below.items():
+            if model not in vectors:
+                self._complete_below[model] = min(below, episode.episode_id)
+
+    async def _read_back(self, episode_ids: Sequence[str]) -> None:
+        """Let searches see episodes whose filter fields have changed.
+
+        The write stands whether or not they can be read now; beyond READ_BACK ids the search index is waited for.
+        """
+        ids = list(episode_ids)[:READ_BACK]
+        if not ids:
+            return
+        link = self._link
+        shown = {**dict.fromkeys(documents.FILTER_FIELDS, 1), "terms_text": 1}
+        with within(WRITE_SECONDS):
+            found = await self._of(EPISODES).find({"_id": {"$in": ids}}, shown, batch_size=READ_BACK).to_list()
+            vectors = {
+                model.name: await Searcher(link, self._recent).vectors(model, ids) for model in self._models.values()
+            }
+        for one in found:
+            episode_id = cast(str, one["_id"])
+            own = {model: known[episode_id] for model, known in vectors.items() if episode_id in known}
+            self._recent.put(episode_id, _written(one, own))
+
+    # Reading episodes -------------------------------------------------------------------------
+
+    async def get(self, episode_ids: Sequence[str]) -> dict[str, Episode]:
+        with within(READ_SECONDS):
+            query: Stored = {"_id": {"$in": list(episode_ids)}}
+            found = await self._of(EPISODES).find(query, WITHOUT_TEXT_OF_SEARCH).to_list()
+        return {cast(str, one["_id"]): documents.to_episode(one) for one in found}
+
+    async def find_content(self, hashes: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        with within(READ_SECONDS):
+            wanted = set(hashes)
+            held = await mongo_write.holders(self._places(), wanted, None)
+        return {content: episode_id for content, episode_id in held.items() if content in wanted}
+
+    async def page(self, where: Filter, skip: int, limit: int) -> tuple[list[Episode], int]:
+        query = documents.matching(where)
+        with within(LONG_SECONDS):
+            total = await self._of(EPISODES).count_documents(query)
+            cursor = self._of(EPISODES).find(
+                query, WITHOUT_TEXT_OF_SEARCH, sort=[("timestamp", DESCENDING), ("_id", ASCENDING)]
+            )
+            found = await cursor.skip(skip).limit(limit).to_list() if limit > 0 else []
+        return [documents.to_episode(one) for one in found], total
+
+    async def scan(self, where: Filter, batch: int = 500) -> AsyncIterator[list[Episode]]:
+        last = ""
+        while True:
+            query: Stored = {"$and": [{"_id": {"$gt": last}}, documents.matching(where)]}
+            with within(LONG_SECONDS):
+                cursor = self._of(EPISODES).find(query, WITHOUT_TEXT_OF_SEARCH, sort=[("_id", ASCENDING)])
+                found = await cursor.limit(batch).to_list()
+            if not found:
+                return
+            yield [documents.to_episode(one) for one in found]
+            last = cast(str, found[-1]["_id"])
+
+    async def vectors(self, model: str, episode_ids: Sequence[str]) -> dict[str, Vectors]:
+        known = self._models.get(model)
+        if known is None:
+            return {}
+        with within(READ_SECONDS):
+            return await Searcher(self._link, self._recent).vectors(known, episode_ids)
+
+    async def proof(self, episode_ids: Sequence[str], hashes: Sequence[str]) -> ForgetProof:
+        ids: Stored = {"$in": list(episode_ids)}
+        with within(LONG_SECONDS):
+            by_id = await self._of(EPISODES).count_documents({"_id": ids})
+            by_content = await self._of(EPISODES).count_documents({"content_hash": {"$in": list(hashes)}})
+            vectors = 0
+            for windows in self._places().windows.values():
+                vectors += await windows.count_documents({"episode_id": ids})
+        return ForgetProof(by_id=by_id, by_content=by_content, vectors=vectors)
+
+    async def derived(self, episode_id: str) -> list[str]:
+        seen = {episode_id}
+        front, found = [episode_id], list[str]()
+        with within(LONG_SECONDS):
+            while front:
+                query: Stored = {"consolidated_from": {"$in": front}}
+                children = self._of(EPISODES).find(query, {"_id": 1}, sort=[("_id", ASCENDING)])
+                front = [child async for one in children if (child := cast(str, one["_id"])) not in seen]
+                seen.update(front)
+                found.extend(front)
+        return found
+
+    async def stats(self, model: str) -> EpisodeStats:
+        with within(LONG_SECONDS):
+            episodes = self._of(EPISODES)
+            projects, instances = await self._count_by("project"), await self._count_by("instance")
+            superseded = await episodes.count_documents({"superseded": True})
+            without = await episodes.count_documents({"models": {"$ne": model}})
+            times: Stored = {"_id": None, "first": {"$min": "$timestamp"}, "last": {"$max": "$timestamp"}}
+            ends = await (await episodes.aggregate([{"$group": times}])).to_list()
+            size = await self._link.database.command("dbStats")
+        return EpisodeStats(
+            episodes=sum(one.episodes for one in projects),
+            superseded=superseded,
+            without_vectors=without,
+            projects=projects,
+            instances=instances,
+            earliest=cast(datetime, ends[0]["first"]) if ends else None,
+            latest=cast(datetime, ends[0]["last"]) if ends else None,
+            bytes_on_disk=int(cast(float, size["totalSize"])),
+        )
+
+    async def _count_by(self, path: str) -> tuple[CountBy, ...]:
+        group: Stored = {"_id": f"${path}", "episodes": {"$sum": 1}, "latest": {"$max": "$timestamp"}}
+        cursor = await self._of(EPISODES).aggregate([{"$group": group}, {"$sort": {"_id": 1}}])
+        return tuple(
+            CountBy(name=str(one["_id"]), episodes=cast(int, one["episodes"]), latest=cast(datetime, one["latest"]))
+            async for one in cursor
+        )
+
+    # Search -----------------------------------------------------------------------------------
+
+    async def candidates(self, query: CandidateQuery) -> Candidates:
+        if self._opened is None:
+            raise Unavailable("the store is not open")
+        with within(READ_SECONDS):
+            return await self._opened[1].candidates(query, self._models.get(query.model))
+
+    # Re-embedding -----------------------------------------------------------------------------
+
+    async def missing(self, model: str, limit: int) -> list[Episode]:
+        begin = self._complete_below.get(model, "")
+        with within(LONG_SECONDS):
+            found = await self._missing_from(model, begin, limit)
+            if len(found) < limit and begin:
+                # Another process may have added some below: look again from the start before saying so.
+                found = await self._missing_from(model, "", limit)
+        self._complete_below[model] = cast(str, found[0]["_id"]) if found else ""
+        return [documents.to_episode(one) for one in found]
+
+    async def _missing_from(self, model: str, begin: str, limit: int) -> list[Stored]:
+        query: Stored = {"_id": {"$gte": begin}, "models": {"$ne": model}}
+        cursor = self._of(EPISODES).find(query, WITHOUT_TEXT_OF_SEARCH, sort=[("_id", ASCENDING)])
+        return await cursor.limit(limit).to_list()
+
+    async def count_missing(self, model: str) -> int:
+        with within(LONG_SECONDS):
+            return await self._of(EPISODES).count_documents({"models": {"$ne": model}})
+
+    async def put_vectors(self, model: str, items: Mapping[str, tuple[str, Vectors]]) -> None:
+        if not items:
+            return
+        if model not in self._models:
+            await self.prepare(model, next(iter(items.values()))[1].shape[1])
+        for _, vectors in items.values():
+            self._fits(model, vectors)
+        kept = await self._transact(lambda places, session: mongo_write.embed(places, model, items, session))
+        for episode_id, one in kept.items():
+            self._recent.embed(episode_id, _written(one, {model: items[episode_id][1]}))
+
+    async def prepare(self, model: str, dimension: int) -> None:
+        known = self._models.get(model)
+        if known is not None and known.dimension != dimension:
+            raise BadRequest(f"{model} has {known.dimension} dimensions, not {dimension}; drop its vectors first")
+        made = Model(model, dimension, documents.collection_name(model))
+        with within(LONG_SECONDS):
+            await _make_room(self._link, made)
+            entry: Stored = {"$setOnInsert": {"dimension": dimension, "collection": made.collection}}
+            await self._of(MODELS).update_one({"_id": model}, entry, upsert=True)
+        self._models[model] = made
+
+    async def activate(self, model: str) -> None:
+        known = self._models.get(model)
+        if known is None:
+            raise BadRequest(f"nothing was prepared for {model}")
+        with within(self._index_seconds):
+            await mongo_index.wait(self._of(known.collection), VECTOR_INDEX, self._index_seconds)
+
+    async def drop_vectors(self, model: str) -> int:
+        known = self._models.get(model)
+        if known is None:
+            return 0
+        with within(LONG_SECONDS):
+            # The episodes first: what a crash leaves behind is then embedded again, and never missed.
+            none: Stored = {"$pull": {"models": model}}
+            await self._of(EPISODES).update_many({"models": model}, none)
+            shown: Stored = {"$set": {"embedding_model": None}}
+            await self._of(EPISODES).update_many({"embedding_model": model}, shown)
+            gone = await self._of(known.collection).count_documents({})
+            await self._of(known.collection).drop()
+            await self._of(MODELS).delete_one({"_id": model})
+        del self._models[model]
+        self._complete_below.pop(model, None)
+        return gone
+
+    # State documents --------------------------------------------------------------------------
+
+    async def read(self, kind: str, key: str) -> Document | None:
+        with within(READ_SECONDS):
+            found = await self._of(STATE).find_one({"_id": mongo_write.state_id(kind, key)})
+        return None if found is None else _document(found)
+
+    async def write(self, kind: str, key: str, value: JsonObject, expect: int | None = None) -> int | None:
+        place: Stored = {"_id": mongo_write.state_id(kind, key)}
+        change: Stored = {"kind": kind, "key": key, "value": mongo_write.as_text(value)}
+        with within(WRITE_SECONDS):
+            if expect == 0:
+                try:
+                    await self._of(STATE).insert_one({**place, **change, "version": 1})
+                except DuplicateKeyError:
+                    return None
+                return 1
+            if expect is not None:
+                place["version"] = expect
+            found = await self._of(STATE).find_one_and_update(
+                place,
+                {"$set": change, "$inc": {"version": 1}},
+                {"version": 1},
+                upsert=expect is None,
+                return_document=ReturnDocument.AFTER,
+            )
+        return None if found is None else cast(int, found["version"])
+
+    async def write_many(self, kind: str, values: Mapping[str, JsonObject]) -> None:
+        await self._transact(lambda places, session: mongo_write.write_state(places.state, kind, values, session))
+
+    async def list(self, kind: str, prefix: str = "") -> "list[Document]":
+        query: Stored = {"kind": kind}
+        if prefix:
+            query["key"] = {"$gte": prefix, **_below(prefix)}
+        with within(LONG_SECONDS):
+            found = await self._of(STATE).find(query, sort=[("key", ASCENDING)]).to_list()
+        return [_document(one) for one in found]
+
+    async def delete(self, kind: str, key: str) -> bool:
+        with within(WRITE_SECONDS):
+            done = await self._of(STATE).delete_one({"_id": mongo_write.state_id(kind, key)})
+        return done.deleted_count > 0
+
+
+async def _make_indexes(link: Link) -> None:
+    newest = [("timestamp", DESCENDING), ("_id", ASCENDING)]
+    # `sole` leaves room for a replacement whose text another episode has already: only new ones must be unique.
+    sole, superseded = {"sole": True}, {"superseded": True}
+    await link.collection(EPISODES).create_indexes(
+        [
+            IndexModel("episode_id", unique=True),
+            IndexModel(["project", "content_hash"], unique=True, partialFilterExpression=sole),
+            IndexModel(["content_hash", "project"]),
+            IndexModel(newest),
+            IndexModel([("project", ASCENDING), *newest]),
+            IndexModel([("instance", ASCENDING), *newest]),
+            IndexModel([("tags", ASCENDING), *newest]),
+            IndexModel(["session", "order"]),
+            IndexModel("superseded_by", partialFilterExpression=superseded),
+            IndexModel("consolidated_from"),
+        ]
+    )
+    await link.collection(STATE).create_index([("kind", ASCENDING), ("key", ASCENDING)], unique=True)
+
+
+async def _make_room(link: Link, model: Model) -> None:
+    """The collection and the indexes of a model's windows."""
+    windows = link.collection(model.collection)
+    await windows.create_index([("episode_id", ASCENDING), ("window", ASCENDING)], unique=True)
+    await mongo_index.ensure(windows, VECTOR_INDEX, "vectorSearch", documents.vector_index(model.dimension))
+
+
+def _written(document: Stored, vectors: Mapping[str, Vectors]) -> Written:
+    terms = frozenset(cast(str, document["terms_text"]).split())
+    return Written(documents.meta(document), terms, vectors)
+
+
+def _document(found: Stored) -> Document:
+    return Document(cast(str, found["key"]), orjson.loads(cast(str, found["value"])), cast(int, found["version"]))
+
+
+def _below(prefix: str) -> Stored:
+    """The upper bound of all keys that begin with `prefix`; none where it ends in the last character there is."""
+    last = ord(prefix[-1])
+    if last == 0x10FFFF:
+        return {}
+    after = 0xE000 if last == 0xD7FF else last + 1  # past the surrogates, which are no characters
+    return {"$lt": prefix[:-1] + chr(after)}

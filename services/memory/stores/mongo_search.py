@@ -1,0 +1,282 @@
+"""Candidates on MongoDB: `$vectorSearch` and `$search` under one filter, joined with the newest writes.
+
+The indexes propose; what they propose is then read from the database under the same filter, so a stale index can
+neither show what is gone nor slip past a filter. Filters apply before ranking on every side.
+
+How a MongoDB without `$search` is served: by meaning alone, and the answer says so.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, cast
+
+from pymongo.errors import OperationFailure
+
+from anamnesis.kit.errors import Unavailable
+from services.memory.stores import mongo_index
+from services.memory.stores.base import Candidate, CandidateQuery, Candidates, Filter, Vectors
+from services.memory.stores.mongo_documents import (
+    EMBEDDING,
+    EPISODES,
+    TEXT_INDEX,
+    VECTOR_INDEX,
+    Model,
+    Stored,
+    matching,
+    matching_words,
+    pack,
+    seconds,
+    stacked,
+)
+from services.memory.stores.mongo_link import Link
+from services.memory.stores.mongo_recent import Recent, best_windows
+
+EXACT_BELOW = 10_000
+"""Episodes under a filter up to which a search is exact: the graph of an approximate one is no faster there."""
+MOST_CANDIDATES = 10_000
+"""The server's bound on `numCandidates`."""
+OVERSAMPLING = 20
+"""`numCandidates` for each window wanted, as the vendor advises."""
+WINDOWS_AN_EPISODE = 4
+"""Windows asked for at first for each episode wanted."""
+SIZE_SECONDS = 2.0
+"""How long a count of the episodes under a filter is believed."""
+ABSENT = "absent: this MongoDB has no $search"
+_SHOWN = ("session", "position", "timestamp", "trust", "superseded")
+_PROJECTION = dict.fromkeys(_SHOWN, 1)
+
+
+class _Words(NamedTuple):
+    scores: dict[str, float]
+    whole: bool
+    """All that share a word are in it."""
+
+
+class Searcher:
+    """Answers searches of one store."""
+
+    def __init__(self, link: Link, recent: Recent) -> None:
+        self._link = link
+        self._recent = recent
+        self._episodes = link.collection(EPISODES)
+        self._sizes: dict[Filter, tuple[float, int]] = {}
+        self.has_words = False
+        """Whether the server answers `$search`."""
+
+    async def candidates(self, query: CandidateQuery, model: Model | None) -> Candidates:
+        """`model` none = nothing was ever embedded by it: found by words alone."""
+        meaning, words = await asyncio.gather(self._by_meaning(query, model), self._by_words(query))
+        if not self.has_words:
+            words = None
+        best = [_top(meaning, query.limit), _top(words.scores if words else {}, query.limit)]
+        seeds = {episode_id for side in best for episode_id in side[: max(1, query.limit // 4)]}
+        known, beside = await asyncio.gather(
+            self._read({episode_id for side in best for episode_id in side}, query.where),
+            self._neighbours(seeds, query.where),
+        )
+        found = {**beside, **known}
+        await asyncio.gather(
+            self._fill_meaning(query, model, found, meaning),
+            self._fill_words(query, found, words),
+        )
+        return Candidates(
+            found=[_candidate(one, meaning, words) for one in found.values()],
+            lexical=ABSENT if words is None else "$search",
+        )
+
+    # By meaning -------------------------------------------------------------------------------
+
+    async def _by_meaning(self, query: CandidateQuery, model: Model | None) -> dict[str, float]:
+        """Episode -> cosine of its best window."""
+        if model is None or query.vector.shape != (model.dimension,):
+            return {}
+        size = await self._size(query.where)
+        found = await self._nearest(query, model, size) if size else {}
+        recent = self._recent.cosines(model.name, query.vector, query.where)
+        return {**found, **recent}
+
+    async def _nearest(self, query: CandidateQuery, model: Model, size: int) -> dict[str, float]:
+        """What `$vectorSearch` finds: windows, grouped to episodes; more windows where they crowd each other out."""
+        wanted = min(query.limit, size)
+        limit = min(max(wanted, query.limit) * WINDOWS_AN_EPISODE, MOST_CANDIDATES)
+        while True:
+            hits = await self._windows(query, model, limit, exact=size <= EXACT_BELOW)
+            found: dict[str, float] = {}
+            for episode_id, cosine in hits:
+                found.setdefault(episode_id, cosine)
+            if len(found) >= wanted or len(hits) < limit or limit >= MOST_CANDIDATES:
+                break
+            limit = min(limit * 4, MOST_CANDIDATES)
+        if not hits:
+            await self._must_answer(model)
+        return found
+
+    async def _windows(self, query: CandidateQuery, model: Model, limit: int, exact: bool) -> list[tuple[str, float]]:
+        """(episode, cosine) of the nearest windows, best first."""
+        stage: Stored = {"index": VECTOR_INDEX, "path": EMBEDDING, "queryVector": pack(query.vector), "limit": limit}
+        if exact:
+            stage["exact"] = True
+        else:
+            stage["numCandidates"] = min(max(limit, OVERSAMPLING * limit), MOST_CANDIDATES)
+        if where := matching(query.where):
+            stage["filter"] = where
+        shown: Stored = {"_id": 0, "episode_id": 1, "score": {"$meta": "vectorSearchScore"}}
+        try:
+            cursor = await self._link.collection(model.collection).aggregate(
+                [{"$vectorSearch": stage}, {"$project": shown}], batchSize=limit
+            )
+            hits = await cursor.to_list()
+        except OperationFailure as error:
+            if "while in state" in str(error) or "not initialized" in str(error):
+                raise Unavailable("MongoDB is still building the vector index; try again") from None
+            raise
+        return [(cast(str, hit["episode_id"]), 2 * cast(float, hit["score"]) - 1) for hit in hits]
+
+    async def _must_answer(self, model: Model) -> None:
+        """A search by an index that is not there finds nothing and says nothing: ask, before silence is believed."""
+        collection = self._link.collection(model.collection)
+        if await collection.find_one({}, {"_id": 1}) is None:
+            return
+        if not mongo_index.answers(await mongo_index.describe(collection, VECTOR_INDEX)):
+            raise Unavailable(f"MongoDB's vector index of {model.name} is not ready; try again")
+
+    async def _size(self, where: Filter) -> int:
+        """How many episodes a filter leaves, up to one more than EXACT_BELOW."""
+        known = self._sizes.get(where)
+        if known is not None and known[0] > time.monotonic():
+            return known[1]
+        size = await self._episodes.count_documents(matching(where), limit=EXACT_BELOW + 1)
+        if len(self._sizes) > 256:
+            self._sizes.clear()
+        if size:  # that there is nothing is never believed for longer than a moment
+            self._sizes[where] = (time.monotonic() + SIZE_SECONDS, size)
+        return size
+
+    async def _fill_meaning(
+        self, query: CandidateQuery, model: Model | None, found: Mapping[str, Stored], meaning: dict[str, float]
+    ) -> None:
+        """Cosines of those that were found by words or as neighbours."""
+        lacking = [episode_id for episode_id in found if episode_id not in meaning]
+        if model is None or not lacking or query.vector.shape != (model.dimension,):
+            return
+        vectors = await self.vectors(model, lacking)
+        if vectors:
+            meaning.update(zip(vectors, best_windows(list(vectors.values()), query.vector), strict=True))
+
+    async def vectors(self, model: Model, episode_ids: Sequence[str]) -> dict[str, Vectors]:
+        cursor = self._link.collection(model.collection).find(
+            {"episode_id": {"$in": list(episode_ids)}},
+            {"_id": 0, "episode_id": 1, EMBEDDING: 1},
+            sort=[("episode_id", 1), ("window", 1)],
+            batch_size=10_000,
+        )
+        return stacked(await cursor.to_list())
+
+    # By words ---------------------------------------------------------------------------------
+
+    async def _by_words(self, query: CandidateQuery) -> _Words:
+        if not self.has_words or not query.terms:
+            return _Words({}, whole=True)
+        scores = await self._spoken(query, [], query.limit)
+        whole = len(scores) < query.limit
+        # The index may not know the newest writes yet: they count by the share of words that they hold, measured
+        # by the best that was found, until it does.
+        highest = max(scores.values(), default=1.0)
+        for episode_id, share in self._recent.sharing(query.terms, query.where).items():
+            scores.setdefault(episode_id, share * highest)
+        return _Words(scores, whole)
+
+    async def _spoken(self, query: CandidateQuery, among: Sequence[str], limit: int) -> dict[str, float]:
+        """Episode -> score; `among` = only these."""
+        filters = matching_words(query.where)
+        if among:
+            filters.append({"in": {"path": "episode_id", "value": list(among)}})
+        compound: Stored = {"must": [{"text": {"path": "terms_text", "query": " ".join(query.terms)}}]}
+        if filters:
+            compound["filter"] = filters
+        cursor = await self._episodes.aggregate(
+            [
+                {"$search": {"index": TEXT_INDEX, "compound": compound}},
+                {"$limit": limit},
+                {"$project": {"_id": 1, "score": {"$meta": "searchScore"}}},
+            ],
+            batchSize=limit,
+        )
+        return {cast(str, hit["_id"]): cast(float, hit["score"]) for hit in await cursor.to_list()}
+
+    async def _fill_words(self, query: CandidateQuery, found: Mapping[str, Stored], words: _Words | None) -> None:
+        """Lexical scores of those that were found by meaning or as neighbours."""
+        if words is None or words.whole or not query.terms:
+            return
+        lacking = [episode_id for episode_id in found if episode_id not in words.scores]
+        if lacking:
+            words.scores.update(await self._spoken(query, lacking, len(lacking)))
+
+    async def probe(self) -> None:
+        """Find out whether the server answers `$search`: one that does finds nothing by an index that is not there."""
+        stage: Stored = {"index": "probe", "text": {"path": "terms_text", "query": "probe"}}
+        try:
+            await (await self._episodes.aggregate([{"$search": stage}, {"$limit": 1}])).to_list()
+        except OperationFailure as error:
+            if error.code not in mongo_index.NO_SEARCH:
+                raise
+            self.has_words = False
+        else:
+            self.has_words = True
+
+    # Both -------------------------------------------------------------------------------------
+
+    async def _read(self, episode_ids: Iterable[str], where: Filter) -> dict[str, Stored]:
+        """Those that exist and pass the filter now."""
+        query: Stored = {"$and": [{"_id": {"$in": list(episode_ids)}}, matching(where)]}
+        found = await self._episodes.find(query, _PROJECTION, batch_size=10_000).to_list()
+        return {cast(str, one["_id"]): one for one in found}
+
+    async def _neighbours(self, seeds: Iterable[str], where: Filter) -> dict[str, Stored]:
+        """Those just before and just after the seeds in their sessions, of those that pass the filter."""
+        ids = list(seeds)
+        if not ids:
+            return {}
+        pipeline: list[Stored] = [
+            {"$match": {"_id": {"$in": ids}, "session": {"$type": "string"}}},
+            {"$project": {"session": 1, "order": 1}},
+            *(self._beside(name, operator, direction, where) for name, operator, direction in _SIDES),
+        ]
+        found = await (await self._episodes.aggregate(pipeline, batchSize=len(ids))).to_list()
+        sides = [cast(list[Stored], one[name]) for one in found for name, _, _ in _SIDES]
+        return {cast(str, one["_id"]): one for side in sides for one in side}
+
+    @staticmethod
+    def _beside(name: str, operator: str, direction: int, where: Filter) -> Stored:
+        same: Stored = {"$expr": {"$and": [{"$eq": ["$session", "$$s"]}, {operator: ["$order", "$$o"]}]}}
+        pipeline = [
+            {"$match": {"$and": [same, matching(where)]}},
+            {"$sort": {"order": direction}},
+            {"$limit": 1},
+            {"$project": _PROJECTION},
+        ]
+        return {
+            "$lookup": {"from": EPISODES, "let": {"s": "$session", "o": "$order"}, "pipeline": pipeline, "as": name}
+        }
+
+
+_SIDES = (("before", "$lt", -1), ("after", "$gt", 1))
+
+
+def _top(scores: Mapping[str, float], limit: int) -> list[str]:
+    return sorted(scores, key=lambda episode_id: (-scores[episode_id], episode_id))[:limit]
+
+
+def _candidate(document: Stored, meaning: Mapping[str, float], words: _Words | None) -> Candidate:
+    episode_id = cast(str, document["_id"])
+    return Candidate(
+        episode_id=episode_id,
+        dense=meaning.get(episode_id),
+        lexical=None if words is None else words.scores.get(episode_id, 0.0),
+        session=cast(str | None, document["session"]),
+        position=cast(int | None, document["position"]),
+        timestamp=seconds(document["timestamp"]),
+        trust=cast(str, document["trust"]),
+        superseded=cast(bool, document["superseded"]),
+    )

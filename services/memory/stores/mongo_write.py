@@ -1,0 +1,253 @@
+"""What each write does inside its transaction on MongoDB.
+
+An episode, its vectors of all models and the blocklist change together or not at all, so a kill -9 between any
+two statements leaves what was there before. Functions here may run more than once; only the last run counts.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import orjson
+from bson import ObjectId
+from pymongo import UpdateOne
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
+
+from anamnesis.contracts.base import JsonObject
+from services.memory.stores import mongo_documents as documents
+from services.memory.stores.base import Inserted, Record, Removal, Vectors
+from services.memory.stores.mongo_documents import Stored
+
+BLOCKLIST = "blocklist"
+MOST_BYTES = 16_000_000
+"""Text and vectors of one transaction; larger batches are written in several, each whole."""
+
+Session = AsyncClientSession
+
+
+@dataclass(frozen=True)
+class Places:
+    """The collections that a write touches."""
+
+    episodes: AsyncCollection[Stored]
+    state: AsyncCollection[Stored]
+    windows: Mapping[str, AsyncCollection[Stored]]
+    """By model."""
+
+
+def batches(records: Sequence[Record]) -> Iterator[list[Record]]:
+    """The records in order, in lists that fit a transaction."""
+    batch: list[Record] = []
+    size = 0
+    for record in records:
+        episode = record.episode
+        weight = 3 * (len(episode.summary) + len(episode.raw_exchange or ""))  # the text, and its terms
+        weight += 0 if record.vectors is None else record.vectors.nbytes
+        if batch and size + weight > MOST_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(record)
+        size += weight
+    if batch:
+        yield batch
+
+
+async def insert(places: Places, batch: Sequence[Record], write: ObjectId, session: Session) -> list[Inserted]:
+    """Add those that nothing stands in the way of.
+
+    `write` marks the call: where the answer to a commit was lost, the next run tells what this call has written
+    already from what was there before.
+    """
+    ids = [record.episode.episode_id for record in batch]
+    writers = {
+        cast(str, found["_id"]): found.get("write")
+        async for found in places.episodes.find({"_id": {"$in": ids}}, {"write": 1}, session=session)
+    }
+    contents = await holders(places, [_content(record) for record in batch], session)
+    results: list[Inserted] = []
+    fresh: list[Record] = []
+    claimed: set[str] = set()
+    for record in batch:
+        episode_id = record.episode.episode_id
+        if episode_id in claimed or writers.get(episode_id, write) != write:
+            results.append(Inserted(False, episode_id))
+        elif episode_id in writers:
+            claimed.add(episode_id)
+            results.append(Inserted(True))
+        elif (other := contents.get(_content(record))) is not None:
+            results.append(Inserted(False, other))
+        else:
+            claimed.add(episode_id)
+            contents[_content(record)] = episode_id
+            fresh.append(record)
+            results.append(Inserted(True))
+    if fresh:
+        rows = [documents.of_record(record, _models(record), write) for record in fresh]
+        await places.episodes.insert_many(rows, session=session)
+        await _add_windows(places, fresh, rows, session)
+    return results
+
+
+async def replace(places: Places, batch: Sequence[Record], session: Session) -> dict[str, bool]:
+    """Write anew those that exist; returns their ids, and whether each is superseded.
+
+    Of several records with one id the last one counts.
+    """
+    latest = {record.episode.episode_id: record for record in batch}
+    shown = {"superseded": 1}
+    found = {
+        cast(str, one["_id"]): cast(bool, one["superseded"])
+        async for one in places.episodes.find({"_id": {"$in": list(latest)}}, shown, session=session)
+    }
+    records = [record for episode_id, record in latest.items() if episode_id in found]
+    if not records:
+        return found
+    taken = await holders(places, [_content(record) for record in records], session, besides=list(found))
+    rows: list[Stored] = []
+    for record in records:
+        row = documents.content(record, _models(record))
+        row["sole"] = _content(record) not in taken
+        taken.setdefault(_content(record), record.episode.episode_id)
+        rows.append(row)
+    # First nobody holds a content for itself, then each takes its new one: two that swap theirs must not collide.
+    await places.episodes.update_many({"_id": {"$in": list(found)}}, {"$set": {"sole": False}}, session=session)
+    updates = [UpdateOne({"_id": row["episode_id"]}, {"$set": row}) for row in rows]
+    await places.episodes.bulk_write(updates, session=session)
+    await drop_windows(places, list(found), session)
+    marked = [{**row, "superseded": found[cast(str, row["episode_id"])]} for row in rows]
+    await _add_windows(places, records, marked, session)
+    return found
+
+
+async def remove(places: Places, removal: Removal, session: Session) -> tuple[int, int, list[str]]:
+    """How many episodes and how many vectors went, and the ids that are no longer superseded."""
+    ids = list(removal.episode_ids)
+    freed = await superseded_by(places, ids, session)
+    await mark(places, freed, None, session)
+    gone = (await places.episodes.delete_many({"_id": {"$in": ids}}, session=session)).deleted_count
+    windows = await drop_windows(places, ids, session)
+    if removal.block:
+        await write_state(places.state, BLOCKLIST, removal.block, session)
+    return gone, windows, freed
+
+
+async def superseded_by(places: Places, ids: Sequence[str], session: Session) -> list[str]:
+    """Ids of others that are superseded by one of these."""
+    query: Stored = {"superseded": True, "superseded_by": {"$in": list(ids)}, "_id": {"$nin": list(ids)}}
+    return [cast(str, one["_id"]) async for one in places.episodes.find(query, {"_id": 1}, session=session)]
+
+
+async def supersede(places: Places, ids: Sequence[str], by: str | None, session: Session) -> list[str]:
+    """Ids of those that changed."""
+    query: Stored = {"_id": {"$in": list(ids)}, "superseded_by": {"$ne": by}}
+    changed = [cast(str, one["_id"]) async for one in places.episodes.find(query, {"_id": 1}, session=session)]
+    await mark(places, changed, by, session)
+    return changed
+
+
+async def mark(places: Places, ids: Sequence[str], by: str | None, session: Session) -> None:
+    """Set who supersedes these, in the episodes and in the filter field of their windows."""
+    if not ids:
+        return
+    flag: Stored = {"superseded": by is not None}
+    change: Stored = {"$set": {"superseded_by": by, **flag}}
+    await places.episodes.update_many({"_id": {"$in": list(ids)}}, change, session=session)
+    for windows in places.windows.values():
+        await windows.update_many({"episode_id": {"$in": list(ids)}}, {"$set": flag}, session=session)
+
+
+async def embed(
+    places: Places, model: str, items: Mapping[str, tuple[str, Vectors]], session: Session
+) -> dict[str, Stored]:
+    """Write vectors of one model; returns the episodes that were still as they were embedded."""
+    shown = {**dict.fromkeys(documents.FILTER_FIELDS, 1), "content_hash": 1, "terms_text": 1}
+    found = {
+        cast(str, one["_id"]): one
+        async for one in places.episodes.find({"_id": {"$in": list(items)}}, shown, session=session)
+        if one["content_hash"] == items[cast(str, one["_id"])][0]
+    }
+    if not found:
+        return found
+    ids = list(found)
+    await places.windows[model].delete_many({"episode_id": {"$in": ids}}, session=session)
+    rows = [row for episode_id, one in found.items() for row in documents.windows(one, items[episode_id][1])]
+    if rows:
+        await places.windows[model].insert_many(rows, session=session)
+    # Touching the episode makes a replacement of its text, committed meanwhile, a conflict: then this runs again.
+    change: Stored = {"$addToSet": {"models": model}, "$set": {"embedding_model": model}}
+    await places.episodes.update_many({"_id": {"$in": ids}}, change, session=session)
+    return found
+
+
+async def drop_windows(places: Places, ids: Sequence[str], session: Session) -> int:
+    """Remove the vectors of episodes, of all models; returns how many."""
+    gone = 0
+    for windows in places.windows.values():
+        gone += (await windows.delete_many({"episode_id": {"$in": list(ids)}}, session=session)).deleted_count
+    return gone
+
+
+async def write_state(
+    state: AsyncCollection[Stored], kind: str, values: Mapping[str, JsonObject], session: Session | None = None
+) -> None:
+    """Write documents whatever their versions are."""
+    updates = [
+        UpdateOne(
+            {"_id": state_id(kind, key)},
+            {"$set": {"kind": kind, "key": key, "value": as_text(value)}, "$inc": {"version": 1}},
+            upsert=True,
+        )
+        for key, value in values.items()
+    ]
+    if updates:
+        await state.bulk_write(updates, ordered=False, session=session)
+
+
+def state_id(kind: str, key: str) -> str:
+    return f"{kind}/{key}"
+
+
+def as_text(value: JsonObject) -> str:
+    """JSON as text: exact for every number and key, which BSON is not."""
+    return orjson.dumps(value).decode()
+
+
+async def holders(
+    places: Places, contents: Iterable[tuple[str, str]], session: Session | None, besides: Sequence[str] = ()
+) -> dict[tuple[str, str], str]:
+    """(project, content hash) -> the lowest id of an episode that has it, but for `besides`."""
+    hashes: dict[str, list[str]] = {}
+    for project, content_hash in contents:
+        hashes.setdefault(project, []).append(content_hash)
+    if not hashes:
+        return {}
+    either = [{"project": project, "content_hash": {"$in": found}} for project, found in hashes.items()]
+    query: Stored = {"$or": either}
+    if besides:
+        query["_id"] = {"$nin": list(besides)}
+    cursor = places.episodes.find(query, {"project": 1, "content_hash": 1}, session=session)
+    held: dict[tuple[str, str], str] = {}
+    async for one in cursor:
+        content = cast(str, one["project"]), cast(str, one["content_hash"])
+        held[content] = min(held.get(content, cast(str, one["_id"])), cast(str, one["_id"]))
+    return held
+
+
+async def _add_windows(places: Places, records: Sequence[Record], rows: Sequence[Stored], session: Session) -> None:
+    by_model: dict[str, list[Stored]] = {}
+    for record, row in zip(records, rows, strict=True):
+        if record.vectors is not None:
+            model = cast(str, record.episode.embedding_model)
+            by_model.setdefault(model, []).extend(documents.windows(row, record.vectors))
+    for model, found in by_model.items():
+        if found:
+            await places.windows[model].insert_many(found, session=session)
+
+
+def _content(record: Record) -> tuple[str, str]:
+    return record.episode.project, record.episode.content_hash
+
+
+def _models(record: Record) -> list[str]:
+    return [] if record.vectors is None else [cast(str, record.episode.embedding_model)]

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from anamnesis.redact.spans import Span
 from anamnesis.redact.values import is_key, is_password, is_stand_in, is_token
 
-
 # Fragments of lower-case names, and how the name goes on from there. Where one name holds two, the later one
 # counts (`token_secret`): the earlier one is not followed by a separator.
 _NAMES = (
@@ -43,14 +42,18 @@ _AFTER = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _QUOTE = re.compile(rb"\\*[\"'`]|&quot;")
-_BARE = re.compile(rb"[^\s\"'`,;<>{}\])\\|&]{1,16384}+")
+_BARE = {
+    "password": re.compile(rb"[^\s\"'`,;<>{}\])\\|&]{1,256}+"),
+    "token": re.compile(rb"[A-Za-z0-9+/_.~$%\[({@!#*-]{1,16384}+={0,2}"),
+}
+"""What an unquoted value is made of. Tokens hold no separator, so none is read twice; passwords may, and are short."""
 _LINE = re.compile(rb"[^\r\n]{0,1024}")
 _XML = re.compile(rb"([^<>\s]{4,1024})</")
 _LINE_START = re.compile(
     rb"(?:^|[\n])[ \t0-9>|+:-]{0,12}(?:export|set|setx|ENV|ARG|declare -x)?[ \t]?[\"']?[A-Za-z0-9_.-]{0,64}$"
 )
 _TYPES = re.compile(rb"[A-Za-z_][\w.]*(?:\[[\w\[\], .|]*\]?)?[;,]?|[A-Za-z_]\w*[ ]*\|.*")
-_COMMENT = re.compile(rb"[ \t]+#.*$|[ \t]+//.*$")
+_COMMENT = re.compile(rb"[ \t](?:#|//)")
 _MIXED = re.compile(rb"[A-Za-z].*[0-9!@#$%^&*+]|[0-9].*[A-Za-z]")
 _MAX_QUOTED = 4096
 _LEFT = 96
@@ -96,14 +99,14 @@ def _read(flat: bytes, low: bytes, start: int, end: int, kind: str) -> Span | No
         closing = _closing(flat, quote.end(), quote[0])
         if closing is not None:
             value_of = flat[quote.end() : closing]
-            loose = after["flag"] is None and after["prose"] is None or _is_flag(flat, start)
+            loose = (after["flag"] is None and after["prose"] is None) or _is_flag(flat, start)
             if loose and _secret(value_of, kind, bare=False, strict=strict):
                 return Span(quote.end(), closing, kind)
             if (after["prose"] or after["flag"]) and _prose(value_of, kind):
                 return Span(quote.end(), closing, kind)
             return None
         at = quote.end()
-    bare = _BARE.match(flat, at)
+    bare = _BARE["password" if kind in ("password", "secret") else "token"].match(flat, at)
     if bare is None:
         return None
     if after["flag"] is not None:
@@ -179,8 +182,7 @@ def _whole_line(flat: bytes, start: int, at: int, tight: bool) -> bytes | None:
     rest = _LINE.match(flat, at)
     if before is None or rest is None:
         return None
-    value = _COMMENT.sub(b"", rest[0]).rstrip()
-    value = value.partition(b"\\n")[0]
+    value = _COMMENT.split(rest[0].partition(b"\\n")[0], 1)[0].rstrip()
     if len(value) < 4 or len(value) > 512 or any(c in value for c in b" \t\"'`()[]{}<>") or is_stand_in(value):
         return None
     if value[-1:] in b",;":

@@ -36,7 +36,7 @@ FORMATS: tuple[tuple[str, str], ...] = (
     ("stripe-key", rf"[srp]k_(?:live|test|prod)_{_A}{{10,}}|whsec_[A-Za-z0-9+/=]{{24,}}"),
     ("google-key", rf"AIza{_W}{{35}}|AQ\.A{_W}{{30,}}"),
     ("google-oauth", rf"ya29\.{_W}{{20,}}(?:\.{_W}+)*|GOCSPX-{_W}{{20,}}|1//0{_W}{{20,}}"),
-    ("azure-key", rf"{_A}{{44,56}}JQQJ9{_A}{{16,}}|{_W}{{20,50}}(?:AAA)?AZDO{_W}{{4}}|{_A}{{76}}AZDO{_A}{{4}}"),
+    ("azure-key", rf"(?<!\\){_A}{{44,56}}JQQJ9{_A}{{16,}}|(?<!\\){_A}{{76}}AZDO{_A}{{4}}"),
     ("huggingface-token", rf"hf_{_A}{{30,}}|api_org_{_A}{{30,}}"),
     ("npm-token", rf"npm_{_A}{{30,}}"),
     ("pypi-token", rf"pypi-Ag{_W}{{40,}}"),
@@ -63,8 +63,8 @@ FORMATS: tuple[tuple[str, str], ...] = (
     ("tailscale-key", rf"tskey-[a-z]{{3,10}}-{_W}{{16,}}"),
     ("vault-token", rf"hv[sbr]\.{_W}{{20,}}"),
     ("terraform-token", rf"{_A}{{14}}\.atlasv1\.{_W}{{40,}}"),
-    ("doppler-token", rf"dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9._-]{{30,}}"),
-    ("onepassword-token", rf"ops_eyJ[A-Za-z0-9+/=_-]{{40,}}"),
+    ("doppler-token", r"dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9._-]{30,}"),
+    ("onepassword-token", r"ops_eyJ[A-Za-z0-9+/=_-]{40,}"),
     ("age-key", r"AGE-SECRET-KEY-1[0-9A-Z]{50,}"),
     ("grafana-token", rf"glsa_{_A}{{32}}_[0-9A-Fa-f]{{8}}|glc_eyJ[A-Za-z0-9+/=_-]{{30,}}"),
     ("newrelic-key", rf"NRAK-[A-Z0-9]{{24,}}|NRII-{_W}{{24,}}"),
@@ -102,7 +102,7 @@ KINDS = frozenset(kind for kind, _ in FORMATS)
 _ANY = re.compile(BOUNDARY + b"(?:" + "|".join(pattern for _, pattern in FORMATS).encode() + b")")
 _EACH = tuple((kind, re.compile(f"(?:{pattern})".encode())) for kind, pattern in FORMATS)
 _RUN = b"x" * MIN_RUN
-_TO_RUN = bytes(ord("x") if chr(c).isalnum() and c < 128 or chr(c) in "_-" else ord(" ") for c in range(256))
+_TO_RUN = bytes(ord("x") if (chr(c).isalnum() and c < 128) or chr(c) in "_-" else ord(" ") for c in range(256))
 _WIDER = re.compile(rb"[A-Za-z0-9_.~+/=:$-]*+")
 _AWS_SECRET = re.compile(
     rb"[^A-Za-z0-9/+=]{1,4}(?:[A-Za-z_ ]{0,40}[^A-Za-z0-9/+]{1,8})??([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+])"

@@ -10,9 +10,9 @@ _SCHEMES = rb"bearer|basic|token|digest|apikey|api-key|negotiate|ntlm|hmac|aws4-
 _AUTHORIZATION = re.compile(
     rb"(?i)(?:authorization|proxy-authorization)\\*[\"'`]?\]?[ \t]*[:=,][ \t]*\\*[rbuf]?[\"'`]?(?:(?P<scheme>"
     + _SCHEMES
-    + rb")[ \t]+)?(?P<value>[^\s\"'`\\,;<>]{6,8192})"
+    + rb")[ \t]+)?(?P<value>[A-Za-z0-9._~+/$-]{6,8192}+={0,2})"
 )
-_BEARER = re.compile(rb"(?i)bearer[ \t]+([A-Za-z0-9._~+/=:-]{12,8192})")
+_BEARER = re.compile(rb"(?i)bearer[ \t]+([A-Za-z0-9._~+/:-]{12,8192}+={0,2})")
 _COOKIE = re.compile(rb"(?i)(?:set-)?cookie\\*[\"']?:[ \t]*\\*[\"']?([A-Za-z0-9_.-]{1,64}=[^\r\n\"'\\]{8,8192})")
 _COMMANDS = (
     (b"curl ", re.compile(rb"[ \t](?:-u|--user|--proxy-user)[ =]?[\"']?[^\s:\"'$]{1,128}:([^\s\"'$]{3,256})")),
@@ -44,7 +44,7 @@ def find_headers(flat: bytes, low: bytes) -> Iterator[Span]:
         cookie = _COOKIE.match(flat, at)
         if cookie is not None and not is_stand_in(cookie[1]):
             yield Span(cookie.start(1), cookie.end(1), "cookie")
-        at = low.find(b"cookie", at + 6)
+        at = low.find(b"cookie", cookie.end() if cookie else at + 6)
     for anchor, pattern in _COMMANDS:
         at = flat.find(anchor)
         while at >= 0:

@@ -24,4 +24,14 @@ def drop_private(text: str) -> tuple[str, int]:
         depth += 1
     if depth == 0:
         kept.append(text[at:])
-    return ("".join(kept), dropped) if dropped else (text, 0)
+    return (_join(kept), dropped) if dropped else (text, 0)
+
+
+def _join(pieces: list[str]) -> str:
+    """Pieces side by side, kept apart by a space where words would otherwise grow together."""
+    joined: list[str] = []
+    for piece in filter(None, pieces):
+        if joined and not joined[-1][-1].isspace() and not piece[0].isspace():
+            joined.append(" ")
+        joined.append(piece)
+    return "".join(joined)

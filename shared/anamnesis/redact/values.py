@@ -3,14 +3,16 @@
 import math
 import re
 from collections import Counter
+from itertools import pairwise
 
 _PLACEHOLDERS = frozenset(
     b"""
-    access_token any argon2 base64 md5 sha1 sha256 sha512 utf8 utf-8 api_key apikey auth bearer bool boolean bytes change-me change_me changeme char const credential
-    credentials default dummy empty enabled example false field file float foo bar hash hashed hidden hunter input int
-    integer invalid key masked missing mypassword n/a name nil no none null number object off on optional pass passphrase
-    passwd password placeholder private public pwd redacted replace-me replaceme required revoked secret set str string
-    tbd test text todo token true type undefined unknown unset user username value varchar wrong yes
+    access_token any api_key apikey argon2 auth base64 bearer bool boolean bytes change-me change_me changeme char const
+    credential credentials default dummy empty enabled example false field file float foo bar hash hashed hidden hunter
+    input int integer invalid key masked md5 missing mypassword n/a name nil no none null number object off on optional
+    pass passphrase passwd password placeholder private public pwd redacted replace-me replaceme required revoked secret
+    set sha1 sha256 sha512 str string tbd test text todo token true type undefined unknown unset user username
+    utf-8 utf8 value varchar wrong yes
     """.split()
 )
 _MASK = re.compile(rb"[*xX.?#_\-]+|[*.?#]{3,}.*")
@@ -19,7 +21,8 @@ _REFERENCE = re.compile(
     rb"(?:os|process|import\.meta|Deno|System)\.(?:environ|env|getenv)|getenv|secrets?\.|vars?\.|inputs\.|env\.|config\."
 )
 _ADVICE = re.compile(
-    rb"(?i)(?:your|insert|replace|enter|put|add|paste|type|choose)(?:[ _-]|$)|.*(?:your[_-]|[_-]here$|placeholder|changeme|example\.(?:com|org))"
+    rb"(?i)(?:your|insert|replace|enter|put|add|paste|type|choose)(?:[ _-]|$)"
+    rb"|.*(?:your[_-]|[_-]here$|placeholder|changeme|example\.(?:com|org))"
 )
 _PATH = re.compile(
     rb"(?:~|\.{1,2})?/[\w.@-]+(?:/[\w.@-]+)+/?|(?:~|\.{1,2})/[\w.-]+|[\w./-]+\.(?:json|ya?ml|txt|pem|key|crt|py|ts|js|go|rs|toml|env|md)"
@@ -65,6 +68,8 @@ def is_password(value: bytes, bare: bool) -> bool:
     if not 4 <= len(value) <= 512 or is_stand_in(value):
         return False
     if bare:
+        if value.isalnum() and len(value) >= 6 and _DIGIT.search(value) is not None:
+            return True  # `hunter2` could name a variable, but more people have it for a password
         return not is_code(value) and (_DIGIT.search(value) is not None or not value.isalpha())
     return value.count(b" ") == 0
 
@@ -105,5 +110,5 @@ def is_random(value: bytes) -> bool:
     if len(value) < 20 or not (value.lower() != value and value.upper() != value) or len(_DIGIT.findall(value)) < 2:
         return False
     kinds = [b"0" if 48 <= c < 58 else b"A" if c < 91 else b"a" for c in value]
-    changes = sum(a != b for a, b in zip(kinds, kinds[1:], strict=False))
+    changes = sum(a != b for a, b in pairwise(kinds))
     return changes >= len(value) // 4 and entropy(value) >= (4.2 if len(value) >= 32 else 3.7)

@@ -16,6 +16,8 @@ from anamnesis.contracts.episodes import Reason, Trust
 from services.memory.stores.base import Candidate
 
 DAY = 86_400.0  # seconds
+SUPERSEDED = "superseded"
+"""The term that lowers a superseded episode below its successor."""
 _MARGIN = 1e-6
 """By how much a superseded episode ends below its successor."""
 
@@ -94,16 +96,46 @@ def rank(
         ("recency", np.exp2(-ages / weights.half_life), weights.recency),
     ]
     scores = np.sum([values * weight for _, values, weight in columns], axis=0)
-    lowered = _lowered(pool, scores, successors)
     names = [name for name, _, _ in columns]
     factors = [weight for _, _, weight in columns]
     rows = zip(*(values.tolist() for _, values, _ in columns), strict=True)
-    ranked = []
-    for one, score, less, row in zip(pool, scores.tolist(), lowered.tolist(), rows, strict=True):
-        terms = tuple(zip(names, row, factors, strict=True))
-        if less:
-            terms = (*terms, ("superseded", less, -1.0))
-        ranked.append(Ranked(one, score - less, terms))
+    return _in_order(_settled(pool, scores, [tuple(zip(names, row, factors, strict=True)) for row in rows], successors))
+
+
+def reranked(
+    ranked: Sequence[Ranked], values: Sequence[float], weight: float, successors: Mapping[str, str] | None = None
+) -> list[Ranked]:
+    """Order again with another judge's opinion (0..1) of the first `len(values)`, as one more visible term.
+
+    `successors` as for `rank`: superseded episodes stay below their successors.
+    """
+    opinions = dict(zip((one.candidate.episode_id for one in ranked), values, strict=False))
+    terms = [
+        (
+            *(term for term in one.terms if term[0] != SUPERSEDED),
+            ("reranker", opinions.get(one.candidate.episode_id, 0.0), weight),
+        )
+        for one in ranked
+    ]
+    scores = np.array([sum(value * factor for _, value, factor in several) for several in terms])
+    pool = [one.candidate for one in ranked]
+    return _in_order(_settled(pool, scores, terms, successors))
+
+
+def _settled(
+    pool: Sequence[Candidate],
+    scores: Values,
+    terms: Sequence[tuple[tuple[str, float, float], ...]],
+    successors: Mapping[str, str] | None,
+) -> list[Ranked]:
+    lowered = _lowered(pool, scores, successors)
+    return [
+        Ranked(one, score - less, (*several, (SUPERSEDED, less, -1.0)) if less else several)
+        for one, score, less, several in zip(pool, scores.tolist(), lowered.tolist(), terms, strict=True)
+    ]
+
+
+def _in_order(ranked: list[Ranked]) -> list[Ranked]:
     return sorted(ranked, key=lambda one: (-one.score, -one.candidate.timestamp, one.candidate.episode_id))
 
 

@@ -46,7 +46,8 @@ class TextQuery:
     refused: tuple[Condition, ...]
 
     def paths(self) -> list[str]:
-        return sorted({part.path for part in (*self.scoring, *self.conditions, *self.refused)})
+        conditions = [condition.path for condition in (*self.conditions, *self.refused)]
+        return sorted({*conditions, *(text.path for text in self.scoring)})
 
 
 def parse(stage: object, namespace: str) -> TextQuery:
@@ -105,7 +106,7 @@ def _mapped(definition: Document, path: str) -> dict[str, Document]:
     """Type -> mapping of a path."""
     fields = cast(Document, cast(Document, definition["mappings"]).get("fields", {}))
     entry = fields.get(path, [])
-    entries = entry if isinstance(entry, list) else [entry]
+    entries = cast(list[Document], entry if isinstance(entry, list) else [entry])
     return {str(mapping["type"]): mapping for mapping in entries}
 
 

@@ -6,11 +6,12 @@ kill -9 either both are there or neither is. Every operation has a deadline. How
 `mongo_index`, the newest writes in `mongo_recent`.
 """
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar, cast
 
-import orjson
+import numpy as np
 from bson import ObjectId
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -19,7 +20,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.episodes import CountBy, Episode, EpisodeStats, ForgetProof
-from anamnesis.kit.errors import BadRequest, Unavailable
+from anamnesis.kit.errors import Invalid, Unavailable
 from services.memory.stores import mongo_documents as documents
 from services.memory.stores import mongo_index, mongo_write
 from services.memory.stores.base import CandidateQuery, Candidates, Document, Filter, Inserted, Record, Removal, Vectors
@@ -54,6 +55,7 @@ class MongoStore:
         self._recent = Recent(recent_seconds)
         self._opened: tuple[Link, Searcher] | None = None
         self._models: dict[str, Model] = {}
+        self._active: str | None = None
         self._complete_below: dict[str, str] = {}
         """Model -> an id below which this process knows of no episode without its vectors."""
 
@@ -156,7 +158,7 @@ class MongoStore:
 
     async def record_hits(self, hits: Mapping[str, int], at: datetime) -> None:
         updates = [
-            UpdateOne({"_id": episode_id}, {"$inc": {"retrieval_count": count}, "$set": {"last_retrieved": at}})
+            UpdateOne({"_id": episode_id}, {"$inc": {"retrieval_count": count}, "$max": {"last_retrieved": at}})
             for episode_id, count in hits.items()
         ]
         if updates:
@@ -164,20 +166,21 @@ class MongoStore:
                 await self._of(EPISODES).bulk_write(updates, ordered=False)
 
     async def _prepare_for(self, records: Sequence[Record]) -> None:
-        """Make sure that every vector has a place of its size. Raises `BadRequest`."""
+        """Make sure that every vector has a place of its size. Raises `Invalid`."""
         for record in records:
             if record.vectors is None:
                 continue
-            name = record.episode.embedding_model
-            if name is None or record.vectors.ndim != 2:
-                raise BadRequest("vectors need the name of their model, and one row a window")
-            if name not in self._models:
-                await self.prepare(name, record.vectors.shape[1])
-            self._fits(name, record.vectors)
+            if record.episode.embedding_model is None:
+                raise Invalid("vectors came without the name of their embedding model")
+            await self._prepare_one(record.episode.embedding_model, record.vectors)
 
-    def _fits(self, model: str, vectors: Vectors) -> None:
-        if vectors.shape[1] != self._models[model].dimension:
-            raise BadRequest(f"{model} has {self._models[model].dimension} dimensions, not {vectors.shape[1]}")
+    async def _prepare_one(self, model: str, vectors: Vectors) -> None:
+        if vectors.ndim != 2 or not vectors.size:
+            raise Invalid(f"vectors must be a table of windows by dimensions, not of shape {vectors.shape}")
+        if not np.isfinite(vectors).all():
+            raise Invalid("vectors must be finite")
+        if model not in self._models or vectors.shape[1] != self._models[model].dimension:
+            await self.prepare(model, vectors.shape[1])
 
     def _remember(self, record: Record, superseded: bool) -> None:
         """Let searches see a write before the indexes do, and re-embedding see what it lacks."""
@@ -215,7 +218,7 @@ class MongoStore:
         with within(READ_SECONDS):
             query: Stored = {"_id": {"$in": list(episode_ids)}}
             found = await self._of(EPISODES).find(query, WITHOUT_TEXT_OF_SEARCH).to_list()
-        return {cast(str, one["_id"]): documents.to_episode(one) for one in found}
+        return {cast(str, one["_id"]): documents.to_episode(one, self._active) for one in found}
 
     async def find_content(self, hashes: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
         with within(READ_SECONDS):
@@ -231,7 +234,7 @@ class MongoStore:
                 query, WITHOUT_TEXT_OF_SEARCH, sort=[("timestamp", DESCENDING), ("_id", ASCENDING)]
             )
             found = await cursor.skip(skip).limit(limit).to_list() if limit > 0 else []
-        return [documents.to_episode(one) for one in found], total
+        return [documents.to_episode(one, self._active) for one in found], total
 
     async def scan(self, where: Filter, batch: int = 500) -> AsyncIterator[list[Episode]]:
         last = ""
@@ -242,7 +245,7 @@ class MongoStore:
                 found = await cursor.limit(batch).to_list()
             if not found:
                 return
-            yield [documents.to_episode(one) for one in found]
+            yield [documents.to_episode(one, self._active) for one in found]
             last = cast(str, found[-1]["_id"])
 
     async def vectors(self, model: str, episode_ids: Sequence[str]) -> dict[str, Vectors]:
@@ -263,16 +266,14 @@ class MongoStore:
         return ForgetProof(by_id=by_id, by_content=by_content, vectors=vectors)
 
     async def derived(self, episode_id: str) -> list[str]:
-        seen = {episode_id}
-        front, found = [episode_id], list[str]()
+        seen, front = {episode_id}, [episode_id]
         with within(LONG_SECONDS):
             while front:
                 query: Stored = {"consolidated_from": {"$in": front}}
                 children = self._of(EPISODES).find(query, {"_id": 1}, sort=[("_id", ASCENDING)])
                 front = [child async for one in children if (child := cast(str, one["_id"])) not in seen]
                 seen.update(front)
-                found.extend(front)
-        return found
+        return sorted(seen - {episode_id})
 
     async def stats(self, model: str) -> EpisodeStats:
         with within(LONG_SECONDS):
@@ -299,7 +300,7 @@ class MongoStore:
         cursor = await self._of(EPISODES).aggregate([{"$group": group}, {"$sort": {"_id": 1}}])
         return tuple(
             CountBy(name=str(one["_id"]), episodes=cast(int, one["episodes"]), latest=cast(datetime, one["latest"]))
-            async for one in cursor
+            for one in await cursor.to_list()
         )
 
     # Search -----------------------------------------------------------------------------------
@@ -320,7 +321,7 @@ class MongoStore:
                 # Another process may have added some below: look again from the start before saying so.
                 found = await self._missing_from(model, "", limit)
         self._complete_below[model] = cast(str, found[0]["_id"]) if found else ""
-        return [documents.to_episode(one) for one in found]
+        return [documents.to_episode(one, self._active) for one in found]
 
     async def _missing_from(self, model: str, begin: str, limit: int) -> list[Stored]:
         query: Stored = {"_id": {"$gte": begin}, "models": {"$ne": model}}
@@ -334,31 +335,34 @@ class MongoStore:
     async def put_vectors(self, model: str, items: Mapping[str, tuple[str, Vectors]]) -> None:
         if not items:
             return
-        if model not in self._models:
-            await self.prepare(model, next(iter(items.values()))[1].shape[1])
         for _, vectors in items.values():
-            self._fits(model, vectors)
+            await self._prepare_one(model, vectors)
         kept = await self._transact(lambda places, session: mongo_write.embed(places, model, items, session))
         for episode_id, one in kept.items():
             self._recent.embed(episode_id, _written(one, {model: items[episode_id][1]}))
 
     async def prepare(self, model: str, dimension: int) -> None:
+        """Raises Invalid when the model has vectors of another dimension."""
         known = self._models.get(model)
-        if known is not None and known.dimension != dimension:
-            raise BadRequest(f"{model} has {known.dimension} dimensions, not {dimension}; drop its vectors first")
+        if known is not None and known.dimension == dimension:
+            return
         made = Model(model, dimension, documents.collection_name(model))
         with within(LONG_SECONDS):
+            if known is not None and await self._of(known.collection).find_one({}, {"_id": 1}) is not None:
+                raise Invalid(
+                    f"the vectors of {model} have {known.dimension} dimensions, not {dimension}; drop them first"
+                )
             await _make_room(self._link, made)
-            entry: Stored = {"$setOnInsert": {"dimension": dimension, "collection": made.collection}}
+            entry: Stored = {"$set": {"dimension": dimension, "collection": made.collection}}
             await self._of(MODELS).update_one({"_id": model}, entry, upsert=True)
         self._models[model] = made
 
     async def activate(self, model: str) -> None:
         known = self._models.get(model)
-        if known is None:
-            raise BadRequest(f"nothing was prepared for {model}")
-        with within(self._index_seconds):
-            await mongo_index.wait(self._of(known.collection), VECTOR_INDEX, self._index_seconds)
+        if known is not None:
+            with within(self._index_seconds):
+                await mongo_index.wait(self._of(known.collection), VECTOR_INDEX, self._index_seconds)
+        self._active = model
 
     async def drop_vectors(self, model: str) -> int:
         known = self._models.get(model)
@@ -366,10 +370,7 @@ class MongoStore:
             return 0
         with within(LONG_SECONDS):
             # The episodes first: what a crash leaves behind is then embedded again, and never missed.
-            none: Stored = {"$pull": {"models": model}}
-            await self._of(EPISODES).update_many({"models": model}, none)
-            shown: Stored = {"$set": {"embedding_model": None}}
-            await self._of(EPISODES).update_many({"embedding_model": model}, shown)
+            await self._of(EPISODES).update_many({"models": model}, {"$pull": {"models": model}})
             gone = await self._of(known.collection).count_documents({})
             await self._of(known.collection).drop()
             await self._of(MODELS).delete_one({"_id": model})
@@ -456,7 +457,7 @@ def _written(document: Stored, vectors: Mapping[str, Vectors]) -> Written:
 
 
 def _document(found: Stored) -> Document:
-    return Document(cast(str, found["key"]), orjson.loads(cast(str, found["value"])), cast(int, found["version"]))
+    return Document(cast(str, found["key"]), json.loads(cast(str, found["value"])), cast(int, found["version"]))
 
 
 def _below(prefix: str) -> Stored:

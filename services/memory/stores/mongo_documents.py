@@ -108,7 +108,6 @@ def content(record: Record, models: Sequence[str]) -> Stored:
         "tags": list(episode.tags),
         "source": episode.source.model_dump(mode="json", exclude_none=True),
         "trust": str(episode.trust),
-        "embedding_model": episode.embedding_model,
         "content_hash": episode.content_hash,
         "consolidated_from": list(episode.consolidated_from),
         "session": episode.source.session,
@@ -139,8 +138,12 @@ def counted(terms_text: str) -> dict[str, int]:
     return counts
 
 
-def to_episode(document: Mapping[str, object]) -> Episode:
-    return Episode.model_validate({name: value for name, value in document.items() if name not in NOT_OF_EPISODE})
+def to_episode(document: Mapping[str, object], active: str | None) -> Episode:
+    """`active`: the model that is searched with, named where the episode has its vectors."""
+    fields = {name: value for name, value in document.items() if name not in NOT_OF_EPISODE}
+    models = cast(list[str], document["models"])
+    fields["embedding_model"] = active if active in models else min(models, default=None)
+    return Episode.model_validate(fields)
 
 
 def meta(document: Mapping[str, object]) -> Meta:

@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 
 from pymongo.errors import OperationFailure
 
-from anamnesis.kit.errors import Unavailable
+from anamnesis.kit.errors import Invalid, Unavailable
 from services.memory.stores import mongo_index
 from services.memory.stores.base import Candidate, CandidateQuery, Candidates, Filter, Vectors
 from services.memory.stores.mongo_documents import (
@@ -66,9 +66,9 @@ class Searcher:
 
     async def candidates(self, query: CandidateQuery, model: Model | None) -> Candidates:
         """`model` none = nothing was ever embedded by it: found by words alone."""
+        if model is not None and query.vector.shape != (model.dimension,):
+            raise Invalid(f"the vectors of {model.name} have {model.dimension} dimensions, not {query.vector.shape}")
         meaning, words = await asyncio.gather(self._by_meaning(query, model), self._by_words(query))
-        if not self.has_words:
-            words = None
         best = [_top(meaning, query.limit), _top(words.scores if words else {}, query.limit)]
         seeds = {episode_id for side in best for episode_id in side[: max(1, query.limit // 4)]}
         known, beside = await asyncio.gather(
@@ -89,7 +89,7 @@ class Searcher:
 
     async def _by_meaning(self, query: CandidateQuery, model: Model | None) -> dict[str, float]:
         """Episode -> cosine of its best window."""
-        if model is None or query.vector.shape != (model.dimension,):
+        if model is None:
             return {}
         size = await self._size(query.where)
         found = await self._nearest(query, model, size) if size else {}
@@ -158,7 +158,7 @@ class Searcher:
     ) -> None:
         """Cosines of those that were found by words or as neighbours."""
         lacking = [episode_id for episode_id in found if episode_id not in meaning]
-        if model is None or not lacking or query.vector.shape != (model.dimension,):
+        if model is None or not lacking:
             return
         vectors = await self.vectors(model, lacking)
         if vectors:
@@ -175,8 +175,11 @@ class Searcher:
 
     # By words ---------------------------------------------------------------------------------
 
-    async def _by_words(self, query: CandidateQuery) -> _Words:
-        if not self.has_words or not query.terms:
+    async def _by_words(self, query: CandidateQuery) -> _Words | None:
+        """None where the server has no lexical side."""
+        if not self.has_words:
+            return None
+        if not query.terms:
             return _Words({}, whole=True)
         scores = await self._spoken(query, [], query.limit)
         whole = len(scores) < query.limit

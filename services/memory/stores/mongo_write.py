@@ -4,11 +4,12 @@ An episode, its vectors of all models and the blocklist change together or not a
 two statements leaves what was there before. Functions here may run more than once; only the last run counts.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import cast
 
-import orjson
 from bson import ObjectId
 from pymongo import UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -16,10 +17,9 @@ from pymongo.asynchronous.collection import AsyncCollection
 
 from anamnesis.contracts.base import JsonObject
 from services.memory.stores import mongo_documents as documents
-from services.memory.stores.base import Inserted, Record, Removal, Vectors
+from services.memory.stores.base import BLOCKLIST, Inserted, Record, Removal, Vectors
 from services.memory.stores.mongo_documents import Stored
 
-BLOCKLIST = "blocklist"
 MOST_BYTES = 16_000_000
 """Text and vectors of one transaction; larger batches are written in several, each whole."""
 
@@ -175,7 +175,7 @@ async def embed(
     if rows:
         await places.windows[model].insert_many(rows, session=session)
     # Touching the episode makes a replacement of its text, committed meanwhile, a conflict: then this runs again.
-    change: Stored = {"$addToSet": {"models": model}, "$set": {"embedding_model": model}}
+    change: Stored = {"$addToSet": {"models": model}}
     await places.episodes.update_many({"_id": {"$in": ids}}, change, session=session)
     return found
 
@@ -210,13 +210,13 @@ def state_id(kind: str, key: str) -> str:
 
 def as_text(value: JsonObject) -> str:
     """JSON as text: exact for every number and key, which BSON is not."""
-    return orjson.dumps(value).decode()
+    return json.dumps(value)
 
 
 async def holders(
     places: Places, contents: Iterable[tuple[str, str]], session: Session | None, besides: Sequence[str] = ()
 ) -> dict[tuple[str, str], str]:
-    """(project, content hash) -> the lowest id of an episode that has it, but for `besides`."""
+    """(project, content hash) -> the oldest episode that has it, but for `besides`."""
     hashes: dict[str, list[str]] = {}
     for project, content_hash in contents:
         hashes.setdefault(project, []).append(content_hash)
@@ -226,11 +226,11 @@ async def holders(
     query: Stored = {"$or": either}
     if besides:
         query["_id"] = {"$nin": list(besides)}
-    cursor = places.episodes.find(query, {"project": 1, "content_hash": 1}, session=session)
+    shown = dict.fromkeys(("project", "content_hash", "ingested_at"), 1)
+    found = await places.episodes.find(query, shown, session=session).to_list()
     held: dict[tuple[str, str], str] = {}
-    async for one in cursor:
-        content = cast(str, one["project"]), cast(str, one["content_hash"])
-        held[content] = min(held.get(content, cast(str, one["_id"])), cast(str, one["_id"]))
+    for one in sorted(found, key=lambda one: (cast(datetime, one["ingested_at"]), cast(str, one["_id"]))):
+        held.setdefault((cast(str, one["project"]), cast(str, one["content_hash"])), cast(str, one["_id"]))
     return held
 
 

@@ -1,0 +1,5 @@
+"""The peer's own tests use its fixtures."""
+
+from tests.mongo_peer.fixtures import mongo_client, mongo_database, mongo_peer, mongo_store, mongo_uri
+
+__all__ = ["mongo_client", "mongo_database", "mongo_peer", "mongo_store", "mongo_uri"]

@@ -43,6 +43,9 @@ DEFAULT_FLOOR = 0.34
 """Relevance below which nothing is returned."""
 DENSE_ALONE = 0.85
 """Relevance of a cosine where there is no lexical side, so that one floor serves both."""
+PARAPHRASE = 0.75
+"""Relevance of a cosine where the lexical side is there but shares little: other words, another language, a store
+too small for idf to mean much."""
 LEXICAL_ALONE = 1.75
 """Relevance of a lexical share where no candidate has a vector."""
 
@@ -143,7 +146,8 @@ def relevance(candidates: Sequence[Candidate], ceiling: float | None = None, wei
     """How much the best candidate has to do with the question, 0..1: the number that the floor is compared with.
 
     Both sides of one candidate, on scales that do not depend on the pool: its cosine, and its BM25 as a share of
-    `ceiling`, the sum of idf x (k1 + 1) over the question's terms (those that no episode holds included).
+    `ceiling`, the sum of idf x (k1 + 1) over the question's terms (those that no episode holds included). A high
+    cosine is enough by itself.
     """
     if not candidates:
         return 0.0
@@ -154,8 +158,8 @@ def relevance(candidates: Sequence[Candidate], ceiling: float | None = None, wei
     shares = np.minimum(np.array([one.lexical or 0.0 for one in candidates]) / ceiling, 1.0)
     if all(one.dense is None for one in candidates):
         return float(min(1.0, LEXICAL_ALONE * shares.max()))
-    both = weights.dense * cosines + weights.lexical * shares
-    return float(min(1.0, both.max() / (weights.dense + weights.lexical)))
+    both = (weights.dense * cosines + weights.lexical * shares) / (weights.dense + weights.lexical)
+    return float(min(1.0, max(both.max(), PARAPHRASE * cosines.max())))
 
 
 def _shares(values: list[float | None]) -> Values | None:

@@ -52,7 +52,7 @@ class Recall:
         candidates = await self.store.candidates(query)
         ranked = rank(candidates.found, time.time())
         floor = DEFAULT_FLOOR if request.floor is None else request.floor
-        relevant = relevance(candidates.found) if candidates.found else 0.0
+        relevant = relevance(candidates.found, candidates.ceiling)
         abstained = not ranked or relevant < floor
         hits, dropped = ([], 0) if abstained else await self._hits(ranked[: request.top_k], request)
         if hits:

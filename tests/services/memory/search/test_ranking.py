@@ -174,10 +174,10 @@ def test_ranking_costs_little() -> None:
     ]
     costs = []
     for _ in range(20):
-        began = time.perf_counter()
+        began = time.process_time()
         rank(pool, NOW)
         relevance(pool, 20.0)
-        costs.append(time.perf_counter() - began)
+        costs.append(time.process_time() - began)
     assert min(costs) < 0.006
 
 

@@ -169,9 +169,9 @@ def test_the_number_of_terms_is_bounded() -> None:
 def test_terms_take_linear_time(kind: str) -> None:
     """A million hostile characters cost seconds at most."""
     passage = (hostile()[kind] * 100)[:1_000_000]
-    began = time.perf_counter()
+    began = time.process_time()
     text.terms(passage)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_a_passage_does_not_repeat_its_summary() -> None:

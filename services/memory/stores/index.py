@@ -25,6 +25,8 @@ from services.memory.stores.columns import Columns, Row, milliseconds
 from services.memory.stores.matrix import Matrix, Scores, worth_picking
 from services.memory.stores.postings import Corpus, Flags, Lexical, Segment, Segments
 
+_BLOCKS = 64
+"""Scores a block when the highest are looked for."""
 _DEAD_SHARE = 0.25
 _DEAD_LEAST = 2048
 """Dead slots, or dead windows of a model, are cleared away beyond both of these."""
@@ -296,12 +298,8 @@ class MemoryIndex:
                 if mask is not None:
                     scores[~mask] = -np.inf
                 dense[at] = scores
-        corpus = Corpus(
-            lengths=frame.columns.length[: frame.n],
-            alive=None if frame.living == frame.n else frame.alive[: frame.n],
-            episodes=frame.living,
-            terms=frame.length,
-        )
+        alive = None if frame.living == frame.n else frame.alive[: frame.n]
+        corpus = Corpus.of(frame.columns.length[: frame.n], alive, frame.living, frame.length)
         found = []
         for query, mask, dense_scores in zip(queries, masks, dense, strict=True):
             lexical = postings.bm25(frame.terms, map(postings.key, set(query.terms)), corpus, mask)
@@ -322,21 +320,27 @@ def _grown(flags: Flags, used: int, size: int, copy: bool) -> Flags:
     return grown
 
 
-def _top(scores: Scores, eligible: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
-    """The eligible slots with the highest scores, best first."""
-    values = scores[eligible]
-    if len(eligible) > limit:
+def _top(scores: Scores, above: float, limit: int) -> NDArray[np.int64]:
+    """The slots with the highest scores, best first, of those whose score lies above `above`."""
+    blocks = len(scores) // _BLOCKS
+    if blocks > limit:
+        # The best so many maxima of disjoint blocks are so many scores: the least of them bounds the rest from below.
+        maxima = scores[: blocks * _BLOCKS].reshape(_BLOCKS, blocks).max(axis=0)
+        bound = np.partition(maxima, blocks - limit)[blocks - limit]
+        slots = np.flatnonzero(scores >= bound if bound > above else scores > above)
+    else:
+        slots = np.flatnonzero(scores > above)
+    values = scores[slots]
+    if len(slots) > limit:
         best = np.argpartition(values, len(values) - limit)[len(values) - limit :]
-        eligible, values = eligible[best], values[best]
-    return eligible[np.argsort(-values, kind="stable")]
+        slots, values = slots[best], values[best]
+    return slots[np.argsort(-values, kind="stable")]
 
 
 def _found(frame: Frame, mask: Flags | None, dense: Scores | None, words: Lexical, query: CandidateQuery) -> Candidates:
     lexical = words.scores
-    by_words = _top(lexical, np.flatnonzero(lexical > 0), query.limit)
-    by_meaning = (
-        np.zeros(0, dtype=np.int64) if dense is None else _top(dense, np.flatnonzero(dense > -np.inf), query.limit)
-    )
+    by_words = _top(lexical, 0.0, query.limit)
+    by_meaning = np.zeros(0, dtype=np.int64) if dense is None else _top(dense, -np.inf, query.limit)
     seeds = max(1, query.limit // 4)
     beside = frame.columns.neighbours(np.union1d(by_words[:seeds], by_meaning[:seeds]), mask)
     slots = np.unique(np.concatenate((by_words, by_meaning, beside)))

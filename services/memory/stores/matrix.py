@@ -37,6 +37,8 @@ class Matrix:
     """(n): a slot's entry, or -1."""
     dead: int = 0
     """Windows whose entry no slot points to any more."""
+    aligned: bool = False
+    """Entry i belongs to slot i, for all slots."""
 
     @classmethod
     def empty(cls, dimension: int, slots: int, room: int = 0) -> "Matrix":
@@ -71,7 +73,8 @@ class Matrix:
                 dead += int(counts[former - len(starts) + 1])
             entries[slot] = number
         starts = np.concatenate((starts, self.windows + np.cumsum(counts)))
-        return Matrix(self.dimension, rows, end, starts, entries, dead)
+        aligned = slots == len(starts) - 1 and bool(np.array_equal(entries, np.arange(slots)))
+        return Matrix(self.dimension, rows, end, starts, entries, dead, aligned)
 
     def without(self, slots: Sequence[int]) -> "Matrix":
         """Those slots have no vectors any more."""
@@ -94,7 +97,7 @@ class Matrix:
         rows = np.empty((max(len(picked) * 9 // 8, 64), self.dimension), dtype=np.float32)
         np.take(self.rows, picked, axis=0, out=rows[: len(picked)], mode="clip")
         starts = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(counts)))
-        return Matrix(self.dimension, rows, len(picked), starts, entries)
+        return Matrix(self.dimension, rows, len(picked), starts, entries, aligned=len(having) == len(kept))
 
     def best(self, questions: Vectors) -> Scores:
         """(k d) -> (k n): cosine of each question and each slot's best window; -inf without vectors."""
@@ -102,16 +105,14 @@ class Matrix:
         # A matrix-vector product runs at memory speed; a product with transposed rows does so for several.
         scores = (windows @ questions[0])[None] if len(questions) == 1 else questions @ windows.T
         count = len(self.starts) - 1
-        out = np.full((len(questions), len(self.entries)), _NOTHING, dtype=np.float32)
-        if not count:
-            return out
         if self.windows > count:
             scores = np.maximum.reduceat(scores, self.starts[:-1], axis=1)
-        having = self.entries >= 0
-        if having.all():
-            np.take(scores, self.entries, axis=1, out=out, mode="clip")
-        else:
-            out[:, having] = scores[:, self.entries[having]]
+        if self.aligned:
+            return scores
+        out = np.full((len(questions), len(self.entries)), _NOTHING, dtype=np.float32)
+        having = np.flatnonzero(self.entries >= 0)
+        if len(having):
+            out[:, having] = np.take(scores, self.entries[having], axis=1)
         return out
 
     def best_of(self, question: Vectors, slots: NDArray[np.int64]) -> Scores:

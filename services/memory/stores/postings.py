@@ -159,13 +159,20 @@ def flags(segments: Segments, term: int, n: int) -> Flags:
 class Corpus:
     """What BM25 must know of all episodes that are alive."""
 
-    lengths: NDArray[np.int32]
-    """(n)"""
+    norms: NDArray[np.float32]
+    """(n): K1 x (1 - B + B x length / mean length)."""
     alive: Flags | None
     """(n); none = all."""
     episodes: int
-    terms: int
-    """Sum of the lengths of those alive."""
+
+    @classmethod
+    def of(cls, lengths: NDArray[np.int32], alive: Flags | None, episodes: int, terms: int) -> "Corpus":
+        """`lengths` (n) of all slots; `terms` is their sum over those alive."""
+        mean = max(terms / max(episodes, 1), 1e-9)
+        norms = lengths.astype(np.float32)
+        norms *= np.float32(K1 * B / mean)
+        norms += np.float32(K1 * (1 - B))
+        return cls(norms, alive, episodes)
 
 
 class Lexical(NamedTuple):
@@ -180,9 +187,8 @@ def bm25(segments: Segments, terms: Iterable[int], corpus: Corpus, mask: Flags |
 
     idf = ln(1 + (N - df + 0.5) / (df + 0.5)) over the episodes alive, whatever the mask.
     """
-    scores = np.zeros(len(corpus.lengths), dtype=np.float32)
+    scores = np.zeros(len(corpus.norms), dtype=np.float32)
     ceiling = 0.0
-    mean = max(corpus.terms / max(corpus.episodes, 1), 1e-9)
     for term in terms:
         spans = [(segment, *segment.span(term)) for segment in segments]
         parts = [
@@ -191,19 +197,17 @@ def bm25(segments: Segments, terms: Iterable[int], corpus: Corpus, mask: Flags |
         if corpus.alive is None:
             frequency = sum(len(slots) for slots, _ in parts)
         else:
-            frequency = sum(int(np.count_nonzero(corpus.alive[slots])) for slots, _ in parts)
+            frequency = sum(int(np.count_nonzero(np.take(corpus.alive, slots, mode="clip"))) for slots, _ in parts)
         most = log1p((corpus.episodes - frequency + 0.5) / (frequency + 0.5)) * (K1 + 1)
         ceiling += most
         for slots, times in parts:
             if mask is not None:
-                kept = mask[slots]
+                kept = np.take(mask, slots, mode="clip")
                 slots, times = slots[kept], times[kept]
             share = times.astype(np.float32)
-            norm = corpus.lengths[slots].astype(np.float32)
-            norm *= np.float32(K1 * B / mean)
-            norm += np.float32(K1 * (1 - B))
+            norm = np.take(corpus.norms, slots, mode="clip")
             norm += share
             share /= norm
             share *= np.float32(most)
-            scores[slots] += share
+            np.add.at(scores, slots, share)
     return Lexical(scores, ceiling)

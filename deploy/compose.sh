@@ -1,0 +1,185 @@
+# shellcheck shell=bash
+# Docker Compose, for deploy.sh, which sources this file and calls one function a verb:
+#   compose_up [SERVICE..]        pull settings, make .env, build, start, wait until everything is ready, say where it is
+#   compose_start [SERVICE..]     the same without building
+#   compose_stop [SERVICE..]      stop; a re-embedding under way saves its checkpoint first
+#   compose_rebuild [SERVICE..]   build again and replace what changed
+#   compose_down [ARGUMENT..]     stop and remove containers and networks; the data stays (unless --volumes is given)
+#   compose_status, compose_logs [SERVICE..], compose_watch, compose_exists
+#   compose_cuda, compose_rocm    the GPU trainer, which this release does not have
+#   env_pull [PROFILE], env_set KEY VALUE|-   settings in AWS Secrets Manager
+# It changes no shell option and reads .env without running it.
+
+COMPOSE_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+COMPOSE_ENV=$COMPOSE_ROOT/.env
+
+compose() { docker compose --project-directory "$COMPOSE_ROOT" --file "$COMPOSE_ROOT/docker-compose.yml" "$@"; }
+
+compose_die() {
+  printf '%s\n' "$@" >&2
+  return 1
+}
+
+# One value of .env, as it was written there (bare or in quotes); nothing when it is not set.
+compose_value() {
+  local line
+  [[ -f $COMPOSE_ENV ]] || return 0
+  line=$(sed -nE "s/^[[:space:]]*(export[[:space:]]+)?$1[[:space:]]*=[[:space:]]*//p" "$COMPOSE_ENV" | tail -n 1)
+  case $line in
+    \'*\' | \"*\") line=${line:1:${#line}-2} ;;
+  esac
+  printf '%s' "$line"
+}
+
+compose_require() {
+  command -v docker >/dev/null 2>&1 ||
+    compose_die "Docker is not installed. See https://docs.docker.com/engine/install/, or use './deploy.sh local', which needs only Python." || return
+  docker compose version >/dev/null 2>&1 ||
+    compose_die "Docker has no Compose plugin. See https://docs.docker.com/compose/install/" || return
+  docker version --format '{{.Server.Version}}' >/dev/null 2>&1 ||
+    compose_die "The Docker engine does not answer: start it, or make sure that you may use it (group 'docker')." || return
+}
+
+compose_random() { head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }
+
+# Make .env, or add what it lacks: keys given by the environment, else made here and shown once.
+compose_prepare() {
+  local name value made=()
+  (umask 077 && touch "$COMPOSE_ENV") || return
+  if [[ $(ls -ldL "$COMPOSE_ENV") != -rw-------* ]]; then
+    chmod 600 "$COMPOSE_ENV" || return
+    echo ".env was readable by others; it is mode 600 now. Consider new keys."
+  fi
+  if [[ -s $COMPOSE_ENV && -n $(tail -c 1 "$COMPOSE_ENV") ]]; then echo >>"$COMPOSE_ENV"; fi
+  for name in ANAMNESIS_API_KEY ANAMNESIS_SERVICE_KEY ANAMNESIS_MONGODB_PASSWORD; do
+    [[ -z $(compose_value "$name") ]] || continue
+    value=${!name:-}
+    if [[ -z $value ]]; then
+      value=$(compose_random)
+      [[ $name == ANAMNESIS_MONGODB_PASSWORD ]] || value=anm_$value
+      made+=("$name")
+    elif [[ ! $value =~ ^[A-Za-z0-9_.~-]{16,200}$ ]]; then
+      compose_die "$name: expected 16 to 200 letters, digits or any of _ . ~ -" || return
+    fi
+    printf '%s=%s\n' "$name" "$value" >>"$COMPOSE_ENV" || return
+  done
+  # Transcripts can be read by their owner alone, so ingest runs as that person. Root's stay closed to it.
+  if [[ -z $(compose_value ANAMNESIS_UID) && $(id -u) -ne 0 ]]; then
+    printf 'ANAMNESIS_UID=%s\nANAMNESIS_GID=%s\n' "$(id -u)" "$(id -g)" >>"$COMPOSE_ENV" || return
+  fi
+  if [[ -z $(compose_value ANAMNESIS_CPUS) ]]; then
+    printf 'ANAMNESIS_CPUS=%s\n' "$(getconf _NPROCESSORS_ONLN)" >>"$COMPOSE_ENV" || return
+  fi
+  if ((${#made[@]})); then echo "Made in .env (mode 600): ${made[*]}"; fi
+  if [[ " ${made[*]:-} " == *" ANAMNESIS_API_KEY "* ]]; then
+    printf 'Your API key, shown this once:\n  %s\n' "$(compose_value ANAMNESIS_API_KEY)"
+  fi
+}
+
+# Docker would make a missing directory as root.
+compose_sources() {
+  local sources=${CLAUDE_PROJECTS:-$(compose_value CLAUDE_PROJECTS)}
+  sources=${sources:-$HOME/.claude/projects}
+  mkdir -p "${sources/#\~/$HOME}"
+}
+
+compose_settings() {
+  if [[ -n ${ANAMNESIS_SECRETS_NAME:-$(compose_value ANAMNESIS_SECRETS_NAME)} ]]; then
+    env_pull || compose_die "Nothing was started, because the settings could not be pulled. Unset ANAMNESIS_SECRETS_NAME to start with .env as it is." || return
+  fi
+  compose_prepare && compose_sources
+}
+
+# Start and wait. When something does not get ready, show which and its last lines, instead of a bare exit code.
+compose_run() {
+  local name
+  if compose up --detach --no-build --wait --wait-timeout "${ANAMNESIS_WAIT:-300}" "$@"; then return 0; fi
+  echo "Not everything became ready:" >&2
+  compose ps --all >&2
+  for name in $(compose ps --all --format '{{.Service}} {{.State}} {{.Health}}' | awk '!/ running healthy$/ {print $1}' | sort -u); do
+    printf '\nThe last lines of %s:\n' "$name" >&2
+    compose logs --no-log-prefix --tail 20 "$name" >&2
+  done
+  return 1
+}
+
+compose_where() {
+  local bind port
+  bind=${ANAMNESIS_BIND:-$(compose_value ANAMNESIS_BIND)}
+  port=${ANAMNESIS_GATEWAY_PORT:-$(compose_value ANAMNESIS_GATEWAY_PORT)}
+  cat <<TEXT
+
+Anamnesis is ready.
+  gateway    http://${bind:-127.0.0.1}:${port:-3010}   (key: ANAMNESIS_API_KEY in .env)
+  database   127.0.0.1:5438, user anamnesis          (password: ANAMNESIS_MONGODB_PASSWORD in .env)
+  episodes   in the volumes anamnesis_mongo-*        (./deploy.sh down leaves them)
+Try:
+  ./deploy.sh status
+  anamnesis ingest ~/.claude/projects
+  anamnesis recall "how did we fix the flaky upload test?"
+TEXT
+}
+
+compose_up() {
+  compose_require && compose_settings || return
+  echo "Building the images; the first time takes minutes ..."
+  compose build || return
+  compose_run "$@" && compose_where
+}
+
+compose_start() {
+  compose_require && compose_settings || return
+  compose_run "$@" && compose_where
+}
+
+compose_rebuild() {
+  compose_require && compose_prepare && compose_sources || return
+  compose build "$@" && compose_run "$@" && compose_where
+}
+
+# The verbs below act on what is there: without .env nothing was ever started here, and they make none.
+compose_present() {
+  compose_require || return
+  [[ -f $COMPOSE_ENV ]] || compose_die "There is no .env here: './deploy.sh up' has not been run in this directory."
+}
+
+compose_stop() { compose_present && compose stop "$@"; }
+compose_down() { compose_present && compose down --remove-orphans "$@"; }
+compose_logs() { compose_present && compose logs --follow --tail 200 "$@"; }
+compose_watch() { compose_present && compose watch "$@"; }
+compose_status() { compose_present && compose ps --all --format 'table {{.Service}}\t{{.Status}}\t{{.Ports}}'; }
+
+# Whether there are containers of this project, running or stopped; quiet, also where there is no Docker.
+compose_exists() {
+  command -v docker >/dev/null 2>&1 &&
+    [[ -n $(docker ps --all --quiet --filter label="com.docker.compose.project=${COMPOSE_PROJECT_NAME:-anamnesis}" 2>/dev/null) ]]
+}
+
+compose_cuda() { compose_die "The trainer on NVIDIA GPUs is not part of this release; './deploy.sh up' starts everything else."; }
+compose_rocm() { compose_die "The trainer on AMD GPUs is not part of this release; './deploy.sh up' starts everything else."; }
+
+# The Python that has boto3: the project's own environment, or a small one made for this.
+env_python() {
+  local python
+  for python in "$COMPOSE_ROOT/.venv/bin/python" "$COMPOSE_ROOT/.venv-aws/bin/python"; do
+    if [[ -x $python ]] && "$python" -c 'import boto3' 2>/dev/null; then
+      printf '%s' "$python"
+      return
+    fi
+  done
+  echo "Installing boto3 into .venv-aws, for AWS Secrets Manager ..." >&2
+  python3 -m venv "$COMPOSE_ROOT/.venv-aws" >&2 &&
+    "$COMPOSE_ROOT/.venv-aws/bin/pip" install --quiet --disable-pip-version-check 'boto3>=1.38' >&2 ||
+    compose_die "boto3 could not be installed; it is needed for AWS Secrets Manager." || return
+  printf '%s' "$COMPOSE_ROOT/.venv-aws/bin/python"
+}
+
+env_run() {
+  local python name
+  python=$(env_python) || return
+  name=${ANAMNESIS_SECRETS_NAME:-$(compose_value ANAMNESIS_SECRETS_NAME)}
+  (cd "$COMPOSE_ROOT" && ANAMNESIS_SECRETS_NAME=$name "$python" -m deploy.env "$@")
+}
+
+env_pull() { env_run pull "$@"; }
+env_set() { env_run set "$@"; }

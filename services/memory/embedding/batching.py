@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from anamnesis.kit.errors import Busy
 
 _LOOK_AHEAD = 256
-"""Texts among which those of like length are sought; also the longest batch."""
+"""Texts among which those of like length are sought."""
+_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+"""Texts in a batch: few sizes, as a worker's memory grows with every shape that it meets."""
 _SHORTEST = 24
 """Characters that even the shortest text costs: its special tokens and its share of the call."""
 
@@ -151,9 +153,9 @@ def _cut(ahead: list[Job], budget: float) -> list[Job]:
         return [oldest]  # alone: if it was this text that brought a worker down, only its own request fails
     rest = sorted((job for job in ahead[1:] if not job.tried), key=lambda job: abs(job.cost - oldest.cost))
     batch, longest = [oldest], oldest.cost
-    for job in rest:
+    for job in rest[: _SIZES[-1] - 1]:
         longest = max(longest, job.cost)
         if longest * (len(batch) + 1) > budget:
             break
         batch.append(job)
-    return batch
+    return batch[: max(size for size in _SIZES if size <= len(batch))]

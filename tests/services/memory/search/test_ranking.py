@@ -123,10 +123,11 @@ def test_a_missing_side_gives_its_weight_to_the_other() -> None:
     assert {reason.term: reason.weight for reason in best}["lexical"] == DEFAULT.dense + DEFAULT.lexical
 
 
-def test_an_episode_is_lifted_by_the_neighbours_in_its_session() -> None:
-    """Of two equal episodes, the one beside a hit comes first; another session's hit lifts nothing."""
+@pytest.mark.parametrize("position", [6, 8])
+def test_an_episode_is_lifted_by_the_neighbours_in_its_session(position: int) -> None:
+    """Before it and after it: of two equal episodes, the one beside a hit comes first; another session's hit lifts nothing."""
     hit = candidate("hit", 0.9, 9.0, "s", 7)
-    beside, apart = candidate("z-beside", 0.3, 0.0, "s", 8), candidate("a-apart", 0.3, 0.0, "t", 8)
+    beside, apart = candidate("z-beside", 0.3, 0.0, "s", position), candidate("a-apart", 0.3, 0.0, "t", 8)
     weights = Weights(neighbours=0.2)
     assert ids([hit, beside, apart], weights) == ["hit", "z-beside", "a-apart"]
     assert ids([hit, beside, apart], Weights(neighbours=0.0)) == ["hit", "a-apart", "z-beside"]

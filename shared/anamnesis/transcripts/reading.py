@@ -1,0 +1,151 @@
+"""Reads one file from where its mark says, in steps that can be pushed and acknowledged one by one."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from anamnesis.contracts.episodes import EpisodeCreate
+from anamnesis.transcripts.episodes import Maker, Origin, episode_id
+from anamnesis.transcripts.exchanges import Cutter, Exchange
+from anamnesis.transcripts.files import Found, Refused, agent_type, blocks, opened
+from anamnesis.transcripts.lines import lines
+from anamnesis.transcripts.marks import FINGERPRINT, FORMAT, Mark, fingerprint, short
+
+STEP_EPISODES = 50
+STEP_BYTES = 1 << 20
+
+
+@dataclass
+class Step:
+    """What a stretch of a file gave, and the mark that holds once its episodes are acknowledged."""
+
+    file: Found
+    episodes: list[EpisodeCreate] = field(default_factory=list)
+    weight: int = 0
+    """Characters of text in the episodes."""
+    mark: Mark | None = None
+    read: int = 0
+    """Bytes that this stretch took from the file."""
+    decisions: Counter[str] = field(default_factory=Counter)
+    redactions: Counter[str] = field(default_factory=Counter)
+    unreadable: int = 0
+    error: str = ""
+    """Why the file could not be read (further), as one of a small set."""
+    last: bool = False
+
+
+Ledger = dict[str, int]
+"""Short name of an episode -> records of the longest copy seen so far."""
+
+
+def is_unchanged(file: Found, mark: Mark | None) -> bool:
+    """Whether the directory alone says that there is nothing new."""
+    return (
+        mark is not None
+        and mark.format == FORMAT
+        and (mark.device, mark.inode, mark.size, mark.mtime_ns) == (file.device, file.inode, file.size, file.mtime_ns)
+    )
+
+
+def read_file(file: Found, mark: Mark | None, ledger: Ledger, maker: Maker, instance: str) -> Iterator[Step]:
+    """Everything new in a file. The last step says so, and carries the error if there was one."""
+    try:
+        with opened(file) as descriptor:
+            yield from _Reading(file, mark, ledger, maker, instance, descriptor).steps()
+    except Refused as refusal:
+        yield Step(file, error=refusal.reason, last=True)
+
+
+class _Reading:
+    def __init__(
+        self, file: Found, mark: Mark | None, ledger: Ledger, maker: Maker, instance: str, descriptor: int
+    ) -> None:
+        self._file = file
+        self._descriptor = descriptor
+        self._ledger = ledger
+        self._maker = maker
+        status = os.fstat(descriptor)
+        self._status = status
+        self._renewed = mark is not None and mark.format != FORMAT
+        known = mark if mark is not None and self._continues(mark) else None
+        self._start = known.offset if known else 0
+        # What was seen in a file that has been replaced stays known: its exchanges may be elsewhere as copies.
+        self._weights = dict(mark.weights) if mark is not None and not self._renewed else {}
+        self._origin = Origin(
+            path=file.path,
+            instance=instance,
+            modified=datetime.fromtimestamp(status.st_mtime, UTC),
+            agent_type=agent_type(file) if file.agent else "",
+        )
+
+    def _continues(self, mark: Mark) -> bool:
+        """Whether the file is the one that was read before, only longer."""
+        if (mark.device, mark.inode) != (self._status.st_dev, self._status.st_ino) or mark.format != FORMAT:
+            return False
+        return mark.offset <= self._status.st_size and self._fingerprints(mark.offset) == (mark.head, mark.tail)
+
+    def _fingerprints(self, offset: int) -> tuple[str, str]:
+        length = min(offset, FINGERPRINT)
+        return (
+            fingerprint(os.pread(self._descriptor, length, 0)),
+            fingerprint(os.pread(self._descriptor, length, offset - length)),
+        )
+
+    def steps(self) -> Iterator[Step]:
+        cutter = Cutter(self._file.agent)
+        step = Step(self._file)
+        end = self._start
+        ended = self._start
+        """Behind the last newline."""
+        for line in lines(blocks(self._descriptor, self._start, self._status.st_size), self._start):
+            closed = cutter.feed(line)
+            step.read += line.end - end
+            end = line.end
+            ended = line.end if line.ended else ended
+            for exchange in closed:
+                self._take(exchange, step)
+            if closed and (len(step.episodes) >= STEP_EPISODES or step.weight >= STEP_BYTES):
+                step.mark = self._mark(cutter.resume_at or 0, None)
+                yield step
+                step = Step(self._file)
+        for exchange in cutter.open():
+            self._take(exchange, step)
+        step.unreadable = cutter.unreadable
+        step.last = True
+        if os.fstat(self._descriptor).st_size < end or end < self._status.st_size:
+            step.error = "shortened-while-read"  # read again next time, from what it has become
+        else:
+            offset = ended if cutter.resume_at is None else cutter.resume_at
+            step.mark = self._mark(offset, self._status)
+        yield step
+
+    def _take(self, exchange: Exchange, step: Step) -> None:
+        name = short(episode_id(exchange))
+        if exchange.weight <= self._ledger.get(name, 0):
+            self._weights[name] = max(exchange.weight, self._weights.get(name, 0))
+            return
+        made = self._maker.make(exchange, self._origin)
+        self._ledger[name] = self._weights[name] = exchange.weight
+        step.decisions[made.decision.reason] += 1
+        if made.episode is None:
+            return
+        step.redactions.update(made.redactions)
+        step.episodes.append(made.episode)
+        step.weight += len(made.episode.summary) + len(made.episode.raw_exchange or "")
+
+    def _mark(self, offset: int, status: os.stat_result | None) -> Mark:
+        """The mark at `offset`; with `status` the file has been read to the end that it had then."""
+        head, tail = self._fingerprints(offset)
+        return Mark(
+            path=self._file.path,
+            device=self._status.st_dev,
+            inode=self._status.st_ino,
+            size=status.st_size if status else offset,
+            mtime_ns=status.st_mtime_ns if status else 0,
+            offset=offset,
+            head=head,
+            tail=tail,
+            weights=dict(self._weights),
+        )

@@ -1,0 +1,161 @@
+"""One line of a transcript, read tolerantly: whatever is missing or of another type counts as absent."""
+
+import json
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import orjson
+
+from anamnesis.contracts.base import JsonObject
+
+
+class ToolUse(NamedTuple):
+    id: str
+    name: str
+    input: JsonObject
+
+
+class ToolResult(NamedTuple):
+    id: str
+    failed: bool
+    text: str
+    """The beginning of what the tool said; read only where it failed."""
+
+
+class Record(NamedTuple):
+    """What the cutting of exchanges needs of a line."""
+
+    type: str
+    uuid: str
+    parent: str
+    session: str
+    agent: str
+    sidechain: bool | None
+    injected: bool
+    """Written by the program, not by the user: meta records and compact summaries."""
+    timestamp: datetime | None
+    cwd: str
+    branch: str
+    texts: tuple[str, ...]
+    uses: tuple[ToolUse, ...]
+    results: tuple[ToolResult, ...]
+    api_error: bool
+
+
+_TALK = frozenset(("user", "assistant", "attachment"))
+_INPUT = 2_000  # characters kept of a string in a tool's input
+_ERROR_TEXT = 600  # characters kept of what a failed tool said
+
+
+def load(data: bytes) -> JsonObject | None:
+    """The JSON object of a line, or none when it is torn or something else."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        if b"\\u" not in data:
+            return None
+        try:  # JavaScript writes lone surrogates, which orjson refuses
+            value = json.loads(data)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, dict) else None
+
+
+def read(line: JsonObject) -> Record | None:
+    """The record of a line, or none when it holds nothing that was said or done."""
+    kind = line.get("type")
+    if not isinstance(kind, str) or kind not in _TALK:
+        return None
+    texts: list[str] = []
+    uses: list[ToolUse] = []
+    results: list[ToolResult] = []
+    if kind == "attachment":
+        attached = line.get("attachment")
+        # What the user typed while an answer was under way.
+        if not isinstance(attached, dict) or attached.get("type") != "queued_command":
+            return None
+        _read_content(attached.get("prompt"), texts, uses, results)
+    else:
+        message = line.get("message")
+        if not isinstance(message, dict):
+            return None
+        _read_content(message.get("content"), texts, uses, results)
+    sidechain = line.get("isSidechain")
+    return Record(
+        type=kind,
+        uuid=_text(line, "uuid"),
+        parent=_text(line, "parentUuid"),
+        session=_text(line, "sessionId"),
+        agent=_text(line, "agentId"),
+        sidechain=sidechain if isinstance(sidechain, bool) else None,
+        injected=any(line.get(mark) is True for mark in ("isMeta", "isCompactSummary", "isVisibleInTranscriptOnly")),
+        timestamp=moment(line.get("timestamp")),
+        cwd=_text(line, "cwd"),
+        branch=_text(line, "gitBranch"),
+        texts=tuple(texts),
+        uses=tuple(uses),
+        results=tuple(results),
+        api_error=line.get("isApiErrorMessage") is True,
+    )
+
+
+def moment(value: object) -> datetime | None:
+    """An ISO 8601 time as UTC, or none."""
+    if not isinstance(value, str):
+        return None
+    try:
+        time = datetime.fromisoformat(value)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _read_content(content: object, texts: list[str], uses: list[ToolUse], results: list[ToolResult]) -> None:
+    if isinstance(content, str):
+        texts.append(content)
+        return
+    if not isinstance(content, list):
+        return
+    for block in content:
+        if not isinstance(block, dict):
+            continue
+        kind = block.get("type")
+        if kind == "text":
+            text = block.get("text")
+            if isinstance(text, str):
+                texts.append(text)
+        elif kind == "tool_use":
+            uses.append(ToolUse(_text(block, "id"), _text(block, "name"), _brief(block.get("input"))))
+        elif kind == "tool_result":
+            failed = block.get("is_error") is True
+            said = _said(block.get("content")) if failed else ""
+            results.append(ToolResult(_text(block, "tool_use_id"), failed, said))
+        elif kind in ("image", "document"):
+            texts.append(f"[{kind}]")
+
+
+def _brief(given: object) -> JsonObject:
+    """The short strings of a tool's input and its to-do list; whole files that it writes are let go at once."""
+    if not isinstance(given, dict):
+        return {}
+    brief: JsonObject = {key: value[:_INPUT] for key, value in given.items() if isinstance(value, str)}
+    if isinstance(given.get("todos"), list):
+        brief["todos"] = given["todos"]
+    return brief
+
+
+def _said(content: object) -> str:
+    """The beginning of what a tool said."""
+    if isinstance(content, str):
+        return content[:_ERROR_TEXT]
+    if isinstance(content, list):
+        for block in content:
+            text = block.get("text") if isinstance(block, dict) else None
+            if isinstance(text, str):
+                return text[:_ERROR_TEXT]
+    return ""
+
+
+def _text(line: JsonObject, key: str) -> str:
+    value = line.get(key)
+    return value if isinstance(value, str) else ""

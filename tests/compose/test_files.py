@@ -8,6 +8,10 @@ import pytest
 import yaml
 from pydantic import BaseModel, Field
 
+from anamnesis.kit.settings import Settings
+from services.gateway.settings import GatewaySettings
+from services.memory.settings import MemorySettings
+
 ROOT = Path(__file__).parents[2]
 OURS = ("memory", "ingest", "gateway")
 
@@ -80,7 +84,7 @@ class Service(BaseModel, extra="forbid"):
     build: Build | None = None
     hostname: str | None = None
     command: list[str] | None = None
-    environment: dict[str, str]
+    environment: dict[str, str | None]
     user: str | None = None
     read_only: bool = False
     init: bool = False
@@ -238,6 +242,26 @@ def test_no_secret_is_written_down(project: Project) -> None:
     holders = {name for name, service in project.services.items() if "MONGODB_PASSWORD" in str(service.environment)}
     assert holders == {"mongo", "memory"}
     assert {n for n, s in project.services.items() if "ANAMNESIS_API_KEY" in s.environment} == {"memory"}
+
+
+UNSET = {
+    "gateway_port": "the port inside is fixed; the published one is chosen in `ports`",
+    "memory_port": "fixed",
+    "ingest_port": "fixed",
+    "host": "set in the image",
+    "data_dir": "set in the image",
+    "log_json": "set in the image",
+    "models_dir": "in the data volume",
+    "reranker": "a directory on the host, which would have to be mounted first",
+}
+"""Settings that a container does not take from .env, and why."""
+
+
+@pytest.mark.parametrize(("name", "settings"), [("memory", MemorySettings), ("gateway", GatewaySettings)])
+def test_settings_reach_the_container(name: str, settings: type[Settings], project: Project) -> None:
+    """Every setting of a service can be set in .env, but for those listed with their reason."""
+    given = {variable.removeprefix("ANAMNESIS_").lower() for variable in project.services[name].environment}
+    assert set(settings.model_fields) - given <= set(UNSET)
 
 
 def test_watch_rebuilds(project: Project) -> None:

@@ -1,0 +1,150 @@
+"""The whole stack in a directory of its own: a copy of the project, its .env, its containers and volumes."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+
+from tests.compose.engine import ROOT, Engine
+
+PROJECT = "anamnesis-test"
+PARTS = (
+    ".dockerignore",
+    "Dockerfile",
+    "deploy",
+    "docker-compose.yml",
+    "requirements-light.lock",
+    "requirements.lock",
+    "services",
+    "shared",
+    "tests/compose",
+    "tests/mongo_peer",
+)
+T = TypeVar("T")
+
+
+@dataclass
+class Stack:
+    """Builds, starts and removes it, by the functions that deploy.sh calls."""
+
+    engine: Engine
+    directory: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    started: str = ""
+    """What `start` printed."""
+
+    def prepare(self, transcripts: Path) -> None:
+        """Copy the project, so that nobody's .env is touched, and choose names and ports of its own."""
+        for part in PARTS:
+            source, target = ROOT / part, self.directory / part
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy2(source, target)
+        gateway, mongo = (3010, 5438) if self.engine.tool else (_free_port(), _free_port())
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ANAMNESIS_", "COMPOSE_", "AWS_"))}
+        self.environment = {
+            **inherited,
+            **self.engine.environment,
+            "COMPOSE_PROJECT_NAME": PROJECT,
+            "COMPOSE_PROGRESS": "plain",
+            "ANAMNESIS_TAG": "test",
+            "MONGO_IMAGE": "anamnesis-mongo-peer:test",
+            "CLAUDE_PROJECTS": str(transcripts),
+            "ANAMNESIS_GATEWAY_PORT": str(gateway),
+            "ANAMNESIS_MONGODB_PORT": str(mongo),
+        }
+
+    def build(self) -> None:
+        """Build the images, the database's stand-in among them."""
+        self.deploy("compose_prepare")
+        self.run("docker", "compose", "-p", "anamnesis-peer", "-f", "tests/compose/peer.yml", "build", limit=600)
+        self.run("docker", "compose", "build", limit=1200)
+
+    def deploy(self, verb: str, *arguments: str, limit: float = 400) -> str:
+        """Call one function of deploy/compose.sh, as deploy.sh does."""
+        script = 'set -euo pipefail; source deploy/compose.sh; "$@"'
+        return self.run("bash", "-c", script, "deploy", verb, *arguments, limit=limit)
+
+    def run(self, *command: str, limit: float = 60) -> str:
+        """Run a command in the stack's directory; what it printed. A failure shows the end of what it printed."""
+        done = subprocess.run(
+            command,
+            cwd=self.directory,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=limit,
+        )
+        if done.returncode:
+            raise AssertionError(f"{' '.join(command[:6])} ended with {done.returncode}:\n{done.stdout[-6000:]}")
+        return done.stdout
+
+    def python(self, service: str, program: str) -> str:
+        """Run a Python program in a service's container, with its rights."""
+        return self.run("docker", "compose", "exec", "-T", service, "python", "-c", program)
+
+    def inspect(self, service: str, template: str) -> str:
+        """One fact that the engine knows of a service's container."""
+        identity = self.run("docker", "compose", "ps", "--all", "--quiet", service).strip()
+        return self.run("docker", "inspect", "--format", template, identity).strip()
+
+    def setting(self, name: str) -> str:
+        """A value of the stack's .env."""
+        match = re.search(rf"^{name}=(.*)$", (self.directory / ".env").read_text(), re.MULTILINE)
+        assert match, name
+        return match[1]
+
+    def talk(self, work: Callable[[httpx.Client], T]) -> T:
+        """Do `work` with a client of the gateway that holds the API key."""
+
+        def connected() -> T:
+            url = f"http://127.0.0.1:{self.environment['ANAMNESIS_GATEWAY_PORT']}"
+            key = {"Authorization": f"Bearer {self.setting('ANAMNESIS_API_KEY')}"}
+            with httpx.Client(base_url=url, headers=key, timeout=30, trust_env=False) as client:
+                return work(client)
+
+        return self.engine.inside(connected)
+
+    def wait_ready(self, limit: float = 120) -> float:
+        """Wait until the gateway, and with it memory and the database, can work; the seconds that took."""
+        started = time.monotonic()
+
+        def poll(client: httpx.Client) -> float:
+            while time.monotonic() - started < limit:
+                try:
+                    if client.get("/ready", timeout=5).status_code == 200:
+                        return time.monotonic() - started
+                except httpx.TransportError:
+                    pass
+                time.sleep(0.25)
+            raise AssertionError(f"not ready within {limit:.0f} s:\n{self.logs()}")
+
+        return self.talk(poll)
+
+    def logs(self) -> str:
+        return self.run("docker", "compose", "logs", "--no-color", "--tail", "40")
+
+    def remove(self) -> None:
+        """Remove containers, networks and volumes; a failure is shown and does not hide the test's own."""
+        try:
+            self.run("docker", "compose", "down", "--volumes", "--remove-orphans", "--timeout", "5", limit=120)
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            print(f"the test's containers may be left: {error}", file=sys.stderr)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -1,5 +1,6 @@
 """Where episodes and marks go: what `sync` needs of it, and the memory service over HTTP."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol, TypeVar
@@ -14,6 +15,8 @@ STATE = 60.0  # seconds for reading or writing marks
 _MARK_CHARACTERS = 4 << 20
 _MARKS = 500
 """Marks of one request: at most so many, and about so many characters."""
+
+_NO_NAME = re.compile(r"[^A-Za-z0-9._:@-]")
 
 T = TypeVar("T")
 
@@ -80,3 +83,8 @@ def _some(items: Iterable[T], count: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while some := list(islice(iterator, count)):
         yield some
+
+
+def namespace(reader: str, instance: str) -> str:
+    """Where a reader keeps its marks: the service and the command of one machine do not share them."""
+    return _NO_NAME.sub("-", f"{reader}:{instance}")[:200]

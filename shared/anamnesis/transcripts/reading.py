@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from anamnesis.contracts.episodes import EpisodeCreate
-from anamnesis.transcripts.episodes import Maker, Origin, episode_id
+from anamnesis.transcripts.episodes import Made, Maker, Origin, episode_id
 from anamnesis.transcripts.exchanges import Cutter, Exchange
 from anamnesis.transcripts.files import Found, Refused, agent_type, blocks, opened
 from anamnesis.transcripts.lines import lines
 from anamnesis.transcripts.marks import FINGERPRINT, FORMAT, Mark, fingerprint, short
+from anamnesis.transcripts.significance import Decision
 
 STEP_EPISODES = 50
 STEP_BYTES = 1 << 20
@@ -126,7 +127,10 @@ class _Reading:
         if exchange.weight <= self._ledger.get(name, 0):
             self._weights[name] = max(exchange.weight, self._weights.get(name, 0))
             return
-        made = self._maker.make(exchange, self._origin)
+        try:
+            made = self._maker.make(exchange, self._origin)
+        except ValueError:  # what no contract takes, such as a time outside the calendar, is one exchange's fault
+            made = Made(None, Decision(False, "unfit"), {})
         self._ledger[name] = self._weights[name] = exchange.weight
         step.decisions[made.decision.reason] += 1
         if made.episode is None:

@@ -1,0 +1,61 @@
+"""The ingest service put together: what is read, by which rules, and where it goes."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from anamnesis.kit.app import create_app
+from anamnesis.kit.auth import ServiceKey
+from anamnesis.kit.client import ServiceClient
+from anamnesis.kit.errors import AnamnesisError, Unavailable
+from anamnesis.kit.keys import RemoteKeys
+from anamnesis.transcripts.destination import HttpDestination, namespace
+from anamnesis.transcripts.episodes import Maker
+from anamnesis.transcripts.projects import Projects
+from anamnesis.transcripts.sync import Sync
+from services.ingest.endpoints import routes
+from services.ingest.runs import Runs
+from services.ingest.settings import IngestSettings
+
+PROBE = 3.0  # seconds for memory's answer to a readiness probe
+
+
+class _Ready(BaseModel):
+    status: str
+
+
+def build(settings: IngestSettings) -> FastAPI:
+    """The app; nothing is opened before its lifespan begins."""
+    client = ServiceClient(str(settings.memory_url), settings.service_key)
+    roots = tuple(Path(root).expanduser() for root in settings.transcript_roots)
+    poll = settings.ingest_poll if roots else 0.0
+    maker = Maker(Projects(), settings.rules, settings.ingest_max_raw, settings.redact_entropy)
+    destination = HttpDestination(client, namespace("ingest", settings.instance))
+    runs = Runs(lambda on_progress: Sync(destination, maker, roots, settings.instance, on_progress), poll)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with client:
+            runs.open()
+            try:
+                yield
+            finally:
+                await runs.close()
+
+    async def ready() -> None:
+        try:
+            await client.get("/ready", _Ready, deadline=PROBE)
+        except AnamnesisError:
+            raise Unavailable("the memory service is not ready") from None
+
+    return create_app(
+        "ingest",
+        routers=[routes(runs, roots, settings.instance, poll)],
+        holder=ServiceKey(settings.service_key, RemoteKeys(client)),
+        allowed_hosts=settings.allowed_hosts,
+        ready=ready,
+        lifespan=lifespan,
+    )

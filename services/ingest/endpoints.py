@@ -1,0 +1,40 @@
+"""What the ingest service answers: how it stands, and the wish to begin now."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastapi import APIRouter, Depends
+
+from anamnesis.contracts.ingest import IngestRequest, IngestRoot, IngestStarted, IngestState, IngestStatus
+from anamnesis.contracts.keys import Scope
+from anamnesis.kit.auth import Needs
+from services.ingest.runs import Runs
+
+
+def routes(runs: Runs, roots: Sequence[Path], instance: str, poll: float) -> APIRouter:
+    router = APIRouter(prefix="/api/jsonl", tags=["ingest"])
+
+    @router.get("/status")
+    async def status() -> IngestStatus:
+        """What is read, and how the present and the last run went."""
+        exist = await asyncio.to_thread(lambda: [root.exists() for root in roots])
+        current, last = runs.current, runs.last
+        failed = last is not None and last.state == "failed"
+        state = IngestState.RUNNING if current else IngestState.FAILED if failed else IngestState.IDLE
+        return IngestStatus(
+            state=state,
+            instance=instance,
+            poll_seconds=poll,
+            roots=tuple(IngestRoot(path=str(root), exists=there) for root, there in zip(roots, exist, strict=True)),
+            current=current,
+            last=last,
+        )
+
+    @router.post("/ingest", status_code=202, dependencies=[Depends(Needs(Scope.WRITE))])
+    async def ingest(request: IngestRequest | None = None) -> IngestStarted:
+        """Begin a run in the background; while one is under way, that one is given."""
+        run, started = runs.start("request", anew=request.anew if request else False)
+        return IngestStarted(run=run, started=started)
+
+    return router

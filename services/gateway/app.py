@@ -28,8 +28,8 @@ def build(settings: GatewaySettings) -> FastAPI:
     ingest = Service("ingest", str(settings.ingest_url).rstrip("/"))
     client = ServiceClient(memory.url, settings.service_key)
     proxy = Proxy()
-    bounded = Deadlines(settings.gateway_idle, settings.gateway_total)
-    endless = Deadlines(settings.gateway_idle, None)
+    bounded = Deadlines(settings.gateway_wait, settings.gateway_idle, settings.gateway_total)
+    endless = Deadlines(settings.gateway_wait, settings.gateway_idle, None)
 
     router = APIRouter()
     for path in ENDLESS:

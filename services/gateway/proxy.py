@@ -50,8 +50,9 @@ class Service(NamedTuple):
 
 
 class Deadlines(NamedTuple):
-    """Seconds: without a byte in either direction, and in all (none = as long as bytes flow)."""
+    """Seconds: until an answer begins, without a byte once it has, and in all (none = as long as bytes flow)."""
 
+    wait: float
     idle: float
     total: float | None
 
@@ -99,9 +100,9 @@ class Proxy:
 class _Upload:
     """The body of the caller's request, and whether the caller is still there."""
 
-    def __init__(self, receive: Receive, deadline: "_Idle") -> None:
+    def __init__(self, receive: Receive, patience: "_Patience") -> None:
         self._receive = receive
-        self._deadline = deadline
+        self._patience = patience
         self._ended = asyncio.Event()
         self.failure: Exception | None = None
         """Why the body could not be read; the HTTP client would hide it behind an error of its own."""
@@ -116,7 +117,7 @@ class _Upload:
             if message["type"] == "http.disconnect":
                 self.failure = _CallerLeft()
                 raise self.failure
-            self._deadline.touch()
+            self._patience.touch()
             if message.get("body"):
                 yield message["body"]
             if not message.get("more_body", False):
@@ -134,12 +135,17 @@ class _CallerLeft(Exception):
     """The caller closed the connection: an event, nobody is there to be told."""
 
 
-class _Idle:
-    """A deadline that every piece, in either direction, moves on."""
+class _Patience:
+    """A deadline that every piece, in either direction, moves on; shorter once the answer has begun."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self.scope = asyncio.timeout(seconds)
+    def __init__(self, deadlines: Deadlines) -> None:
+        self._seconds = deadlines.wait
+        self._idle = deadlines.idle
+        self.scope = asyncio.timeout(deadlines.wait)
+
+    def begun(self) -> None:
+        self._seconds = self._idle
+        self.touch()
 
     def touch(self) -> None:
         self.scope.reschedule(asyncio.get_running_loop().time() + self._seconds)
@@ -162,9 +168,9 @@ class _Relay(Response):
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        idle = _Idle(self._deadlines.idle)
-        upload = _Upload(receive, idle)
-        work = asyncio.create_task(self._exchange(upload, idle, send))
+        patience = _Patience(self._deadlines)
+        upload = _Upload(receive, patience)
+        work = asyncio.create_task(self._exchange(upload, patience, send))
         watch = asyncio.create_task(upload.caller_left())
         try:
             await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
@@ -183,11 +189,11 @@ class _Relay(Response):
                 task.cancel()
             await asyncio.gather(work, watch, return_exceptions=True)
 
-    async def _exchange(self, upload: _Upload, idle: _Idle, send: Send) -> None:
+    async def _exchange(self, upload: _Upload, patience: _Patience, send: Send) -> None:
         name = self._service.name
         try:
-            async with asyncio.timeout(self._deadlines.total), idle.scope:
-                await self._pass_on(upload, idle, send)
+            async with asyncio.timeout(self._deadlines.total), patience.scope:
+                await self._pass_on(upload, patience, send)
         except aiohttp.ConnectionTimeoutError:
             raise Unavailable(f"the {name} service cannot be reached; try again in a moment") from None
         except TimeoutError:
@@ -199,7 +205,7 @@ class _Relay(Response):
                 raise Unavailable(f"the {name} service is away; try again in a moment") from None
             raise UpstreamFailed(f"the {name} service gave an answer that cannot be passed on") from None
 
-    async def _pass_on(self, upload: _Upload, idle: _Idle, send: Send) -> None:
+    async def _pass_on(self, upload: _Upload, patience: _Patience, send: Send) -> None:
         scope = self._request.scope
         query = scope["query_string"].decode("ascii")
         target = self._service.url + scope["raw_path"].decode("ascii") + (f"?{query}" if query else "")
@@ -219,7 +225,7 @@ class _Relay(Response):
             data=body if has_body else None,
             allow_redirects=False,
         ) as answer:
-            idle.touch()
+            patience.begun()
             start: Message = {
                 "type": "http.response.start",
                 "status": answer.status,
@@ -229,7 +235,7 @@ class _Relay(Response):
             await send(start)
             async for piece in answer.content.iter_chunked(PIECE):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
-                idle.touch()
+                patience.touch()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -14,7 +14,9 @@ class GatewaySettings(Settings):
     """Where the memory service answers."""
     ingest_url: HttpUrl = HttpUrl("http://127.0.0.1:3013")
     """Where the ingest service answers."""
+    gateway_wait: PositiveFloat = 600.0
+    """Seconds that a service may take until its answer begins; embedding a batch on a slow machine takes minutes."""
     gateway_idle: PositiveFloat = 60.0
-    """Seconds without a byte in either direction after which the gateway gives a request up."""
-    gateway_total: PositiveFloat = 300.0
+    """Seconds without a byte after which an answer that has begun is given up."""
+    gateway_total: PositiveFloat = 900.0
     """Seconds that a request may take in all; export and import have no such bound."""

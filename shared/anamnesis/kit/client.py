@@ -98,17 +98,30 @@ class ServiceClient:
 
     @asynccontextmanager
     async def stream(
-        self, method: str, path: str, *, content: AsyncIterator[bytes] | None = None, query: Query | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        body: BaseModel | None = None,
+        content: AsyncIterator[bytes] | None = None,
+        query: Query | None = None,
     ) -> AsyncIterator[httpx.Response]:
-        """A response whose body is read piece by piece; never tried again."""
+        """A response whose body is read piece by piece; never tried again.
+
+        What is sent is either a `body`, or lines of JSON as they come in `content`.
+        """
         params = {name: value for name, value in (query or {}).items() if value is not None}
+        sent = body.model_dump_json(exclude_none=True).encode() if body is not None else content
+        headers = {"Content-Type": "application/x-ndjson" if body is None else "application/json"} if sent else {}
         try:
-            async with self._http.stream(method, path, content=content, params=params) as response:
+            async with self._http.stream(method, path, content=sent, params=params, headers=headers) as response:
                 if not response.is_success:
                     raise from_wire(response.status_code, await response.aread())
                 yield response
         except httpx.TimeoutException as error:
             raise _timeout(self.base_url, error) from None
+        except httpx.ConnectError:
+            raise Unavailable(f"cannot reach {self.base_url}; is it running?") from None
         except httpx.TransportError:
             raise Unavailable(f"the connection to {self.base_url} broke") from None
 

@@ -175,7 +175,7 @@ async def test_a_caller_who_leaves_in_the_middle_of_a_body(door: aiohttp.ClientS
 
 
 async def test_silence_has_an_end(behind: Behind) -> None:
-    """A service that says nothing for the idle deadline gives 504 in the envelope, naming it."""
+    """A service whose answer does not begin in time gives 504 in the envelope, naming it."""
 
     async def wait(_: web.Request) -> web.StreamResponse:
         await asyncio.sleep(30)
@@ -183,7 +183,7 @@ async def test_silence_has_an_end(behind: Behind) -> None:
 
     behind.answer = wait
     async with (
-        gateway(settings_for(behind.url, idle=0.3)) as url,
+        gateway(settings_for(behind.url, wait=0.3)) as url,
         caller(url) as session,
         session.get("/api/episodes") as answer,
     ):
@@ -211,6 +211,27 @@ async def test_bytes_that_flow_keep_a_stream_alive(behind: Behind) -> None:
         with pytest.raises(aiohttp.ClientPayloadError):
             async with session.get("/api/episodes") as answer:
                 await answer.read()
+
+
+async def test_an_answer_that_stalls_is_cut_off(behind: Behind) -> None:
+    """An answer that has begun and then says nothing for the idle deadline breaks the caller's connection."""
+
+    async def stall(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"x")
+        await asyncio.sleep(30)
+        return response
+
+    behind.answer = stall
+    async with (
+        gateway(settings_for(behind.url, idle=0.3)) as url,
+        caller(url) as session,
+        session.get("/api/episodes/export") as answer,
+    ):
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answer.read()
+    await asyncio.wait_for(behind.closed.wait(), 3)
 
 
 async def test_an_early_refusal_reaches_the_caller(door: aiohttp.ClientSession, behind: Behind) -> None:

@@ -1,0 +1,166 @@
+"""`anamnesis ingest`: transcripts of this machine, read and redacted here, pushed through the gateway."""
+
+import asyncio
+import json
+import re
+import socket
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.progress import BarColumn, Progress, TextColumn
+
+from anamnesis.kit.client import ServiceClient
+from anamnesis.kit.errors import BadRequest, UpstreamFailed
+from anamnesis.transcripts.destination import HttpDestination
+from anamnesis.transcripts.episodes import Maker
+from anamnesis.transcripts.progress import Progress as Counts
+from anamnesis.transcripts.projects import Projects
+from anamnesis.transcripts.significance import Rules
+from anamnesis.transcripts.sync import Sync
+from services.console import output
+
+EVERYTHING = Rules(min_said=0, min_unanswered=0, nods=False, commands=False)
+_WORDS = {
+    "nod": "nothing but 'ok', 'thanks' and the like",
+    "command": "commands without an answer",
+    "unanswered": "short and unanswered",
+    "too-short": "too little said",
+    "warm-up": "warm-ups of subagents",
+    "sidechain": "subagents",
+    "empty": "empty",
+    "unfit": "not to be written down",
+    "project-excluded": "excluded projects",
+}
+
+
+class Wishes(NamedTuple):
+    """What was asked for beside the paths."""
+
+    instance: str | None
+    exclude: tuple[str, ...]
+    everything: bool
+    anew: bool
+    as_json: bool
+
+
+async def ingest(client: ServiceClient, paths: Sequence[Path], wishes: Wishes) -> None:
+    missing = await asyncio.to_thread(lambda: [str(path) for path in paths if not path.expanduser().exists()])
+    if missing:
+        raise BadRequest(f"there is nothing at {', '.join(missing)}")
+    instance = wishes.instance or socket.gethostname() or "unknown"
+    rules = (EVERYTHING if wishes.everything else Rules())._replace(exclude_projects=wishes.exclude)
+    destination = HttpDestination(client, namespace(instance))
+    seen = Counts()
+    with _bar() as bar:
+        task = bar.add_task("looking", total=None, counts="")
+
+        def show(counts: Counts) -> None:
+            nonlocal seen
+            seen = counts
+            if counts.files_changed:
+                left = "" if counts.eta is None else f", {output.duration(counts.eta)} left"
+                bar.update(
+                    task,
+                    description=f"{counts.files_done}/{counts.files_changed} files",
+                    total=max(counts.bytes, counts.bytes_done),
+                    completed=counts.bytes_done,
+                    counts=f"{counts.episodes} episodes, {counts.duplicate} duplicates, "
+                    f"{counts.redactions.total()} redactions{left}",
+                )
+
+        sync = Sync(destination, Maker(Projects(), rules), paths, instance, show)
+        try:
+            counts = await sync.run(anew=wishes.anew)
+        except asyncio.CancelledError:
+            bar.stop()
+            output.note(
+                f"Stopped. {seen.created + seen.updated} episodes are safe; the same command goes on where this ended."
+            )
+            raise
+    if wishes.as_json:
+        output.lines([json.dumps(report(counts), indent=2)])
+    else:
+        _summary(counts)
+    if counts.errors:
+        what = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.errors.items()))
+        raise UpstreamFailed(f"some files could not be read: {what}")
+
+
+def namespace(instance: str) -> str:
+    """Where the marks of this reader are kept: a name that the state endpoints take."""
+    return "console:" + re.sub(r"[^A-Za-z0-9._@-]", "-", instance)[:150]
+
+
+def report(counts: Counts) -> dict[str, object]:
+    """The outcome for programs."""
+    return {
+        "files": counts.files,
+        "files_changed": counts.files_changed,
+        "bytes": counts.bytes_done,
+        "created": counts.created,
+        "updated": counts.updated,
+        "duplicates": counts.duplicate,
+        "blocked": counts.blocked,
+        "refused": counts.refused,
+        "redactions": dict(counts.redactions),
+        "decisions": dict(counts.decisions),
+        "unreadable_lines": counts.unreadable,
+        "errors": dict(counts.errors),
+        "seconds": round(counts.seconds, 3),
+    }
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[counts]}"),
+        console=output.errors,
+        disable=not output.errors.is_terminal,
+        transient=True,
+    )
+
+
+def _summary(counts: Counts) -> None:
+    if not counts.files:
+        output.note("There are no transcripts there.")
+        return
+    pairs = [
+        (
+            "files",
+            f"{counts.files}, of which {counts.files_changed} with something new ({output.size(counts.bytes_done)})",
+        ),
+        ("new episodes", str(counts.created)),
+        ("grown episodes", str(counts.updated)),
+        ("duplicates", str(counts.duplicate)),
+        ("kept away by the blocklist", str(counts.blocked)),
+        ("redacted secrets", _counted(counts.redactions) or "0"),
+        ("unreadable lines", str(counts.unreadable)),
+        ("refused episodes", str(counts.refused)),
+        ("time", output.duration(counts.seconds)),
+    ]
+    always = ("files", "new episodes", "duplicates", "redacted secrets", "time")
+    output.fields([(name, value) for name, value in pairs if name in always or value != "0"])
+    left_out = {reason: count for reason, count in counts.decisions.items() if reason != "kept"}
+    if left_out:
+        output.say()
+        output.table(
+            [output.Column("EXCHANGES", right=True), output.Column("JUDGED", wide=True)],
+            [
+                (str(counts.decisions["kept"]), "worth remembering"),
+                *(
+                    (str(count), f"left out: {_WORDS.get(reason, reason)}")
+                    for reason, count in sorted(left_out.items(), key=lambda item: -item[1])
+                ),
+            ],
+        )
+        output.note("--everything keeps what was left out.")
+
+
+def _counted(counts: Counter[str]) -> str:
+    if not counts:
+        return ""
+    return f"{counts.total()} ({', '.join(f'{count} {kind}' for kind, count in counts.most_common(8))})"

@@ -102,6 +102,8 @@ class Proxy:
         self.lag_seconds = lag_seconds
         self.text = text
         self.counters = Counters()
+        self.cut_after: str | None = None
+        """Once: let the server run this command (lower case), then close instead of answering."""
         self.port = 0
         self._upstream_port = upstream_port
         self._server: asyncio.Server | None = None
@@ -147,6 +149,9 @@ class Proxy:
                 if message.opcode == OP_MSG and message.flags & MORE_TO_COME:
                     continue  # the client wants no reply
                 answer = await upstream.receive()
+                if name == self.cut_after:
+                    self.cut_after = None
+                    return
                 if name in HELLO:
                     answer = self._as_ours(message, answer, f"{host}:{port}")
                 elif name in {"drop", "dropdatabase"}:

@@ -60,6 +60,8 @@ async def listed(collection: AsyncCollection[Document], name: str) -> Document:
 async def ready(collection: AsyncCollection[Document], name: str, version: int = 0) -> Document:
     """Wait for an index as the vendor's examples do."""
 
+    described: Document = {}
+
     async def holds() -> bool:
         nonlocal described
         described = await listed(collection, name)
@@ -67,7 +69,6 @@ async def ready(collection: AsyncCollection[Document], name: str, version: int =
         grown = isinstance(latest, dict) and latest.get("version") == version
         return grown and bool(described["queryable"]) and described["status"] == "READY"
 
-    described: Document = {}
     await until(holds)
     return described
 

@@ -25,9 +25,9 @@ from services.memory.stores import mongo_documents as documents
 from services.memory.stores import mongo_index, mongo_write
 from services.memory.stores.base import CandidateQuery, Candidates, Document, Filter, Inserted, Record, Removal, Vectors
 from services.memory.stores.mongo_documents import EPISODES, MODELS, STATE, TEXT_INDEX, VECTOR_INDEX, Model, Stored
-from services.memory.stores.mongo_link import LONG_SECONDS, READ_SECONDS, WRITE_SECONDS, Link, is_duplicate, within
+from services.memory.stores.mongo_link import READ_SECONDS, WRITE_SECONDS, Link, is_duplicate, within
 from services.memory.stores.mongo_recent import DEFAULT_SECONDS, Recent, Written
-from services.memory.stores.mongo_search import Searcher
+from services.memory.stores.mongo_search import EXACT_BELOW, Searcher
 
 ATTEMPTS = 4
 """How often a write starts again because another process took an id or content in between."""
@@ -44,15 +44,23 @@ class MongoStore:
     name = "mongo"
 
     def __init__(
-        self, uri: str, database: str, *, index_seconds: float = 120.0, recent_seconds: float = DEFAULT_SECONDS
+        self,
+        uri: str,
+        database: str,
+        *,
+        index_seconds: float = 120.0,
+        recent_seconds: float = DEFAULT_SECONDS,
+        exact_below: int = EXACT_BELOW,
     ) -> None:
         """`index_seconds`: how long `open` and `activate` wait for search indexes. `recent_seconds`: how long this
-        process joins its own writes to searches; it must exceed the lag of the search indexes.
+        process joins its own writes to searches; it must exceed the lag of the search indexes. `exact_below`: how
+        many episodes under a filter are searched exactly.
         """
         self._uri = uri
-        self._database = database
+        self.database = database
         self._index_seconds = index_seconds
         self._recent = Recent(recent_seconds)
+        self._exact_below = exact_below
         self._opened: tuple[Link, Searcher] | None = None
         self._models: dict[str, Model] = {}
         self._active: str | None = None
@@ -62,10 +70,10 @@ class MongoStore:
     # Life -------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        link = Link(self._uri, self._database)
-        searcher = Searcher(link, self._recent)
+        link = Link(self._uri, self.database)
+        searcher = Searcher(link, self._recent, self._exact_below)
         try:
-            with within(self._index_seconds):
+            async with link.long(self._index_seconds):
                 await _make_indexes(link)
                 await searcher.probe()
                 if searcher.has_words:
@@ -97,6 +105,12 @@ class MongoStore:
             raise Unavailable("the store is not open")
         return self._opened[0]
 
+    @property
+    def _searcher(self) -> Searcher:
+        if self._opened is None:
+            raise Unavailable("the store is not open")
+        return self._opened[1]
+
     def _of(self, collection: str) -> AsyncCollection[Stored]:
         return self._link.collection(collection)
 
@@ -105,11 +119,11 @@ class MongoStore:
         return mongo_write.Places(self._of(EPISODES), self._of(STATE), windows)
 
     async def _transact(
-        self, work: Callable[[mongo_write.Places, AsyncClientSession], Awaitable[T]], seconds: float = WRITE_SECONDS
+        self, work: Callable[[mongo_write.Places, AsyncClientSession], Awaitable[T]], long: bool = False
     ) -> T:
         """Run a write in a transaction; again when another process was faster at a unique key."""
         places, link = self._places(), self._link
-        with within(seconds):
+        async with link.long() if long else link.short():
             for _ in range(ATTEMPTS):
                 try:
                     return await link.transaction(lambda session: work(places, session))
@@ -145,7 +159,7 @@ class MongoStore:
 
     async def remove(self, removal: Removal) -> tuple[int, int]:
         gone, windows, freed = await self._transact(
-            lambda places, session: mongo_write.remove(places, removal, session), LONG_SECONDS
+            lambda places, session: mongo_write.remove(places, removal, session), long=True
         )
         self._recent.drop(removal.episode_ids)
         await self._read_back(freed)
@@ -200,13 +214,10 @@ class MongoStore:
         ids = list(episode_ids)[:READ_BACK]
         if not ids:
             return
-        link = self._link
         shown = {**dict.fromkeys(documents.FILTER_FIELDS, 1), "terms_text": 1}
         with within(WRITE_SECONDS):
             found = await self._of(EPISODES).find({"_id": {"$in": ids}}, shown, batch_size=READ_BACK).to_list()
-            vectors = {
-                model.name: await Searcher(link, self._recent).vectors(model, ids) for model in self._models.values()
-            }
+            vectors = {model.name: await self._searcher.vectors(model, ids) for model in self._models.values()}
         for one in found:
             episode_id = cast(str, one["_id"])
             own = {model: known[episode_id] for model, known in vectors.items() if episode_id in known}
@@ -228,7 +239,7 @@ class MongoStore:
 
     async def page(self, where: Filter, skip: int, limit: int) -> tuple[list[Episode], int]:
         query = documents.matching(where)
-        with within(LONG_SECONDS):
+        async with self._link.long():
             total = await self._of(EPISODES).count_documents(query)
             cursor = self._of(EPISODES).find(
                 query, WITHOUT_TEXT_OF_SEARCH, sort=[("timestamp", DESCENDING), ("_id", ASCENDING)]
@@ -240,7 +251,7 @@ class MongoStore:
         last = ""
         while True:
             query: Stored = {"$and": [{"_id": {"$gt": last}}, documents.matching(where)]}
-            with within(LONG_SECONDS):
+            async with self._link.long():
                 cursor = self._of(EPISODES).find(query, WITHOUT_TEXT_OF_SEARCH, sort=[("_id", ASCENDING)])
                 found = await cursor.limit(batch).to_list()
             if not found:
@@ -253,11 +264,11 @@ class MongoStore:
         if known is None:
             return {}
         with within(READ_SECONDS):
-            return await Searcher(self._link, self._recent).vectors(known, episode_ids)
+            return await self._searcher.vectors(known, episode_ids)
 
     async def proof(self, episode_ids: Sequence[str], hashes: Sequence[str]) -> ForgetProof:
         ids: Stored = {"$in": list(episode_ids)}
-        with within(LONG_SECONDS):
+        async with self._link.long():
             by_id = await self._of(EPISODES).count_documents({"_id": ids})
             by_content = await self._of(EPISODES).count_documents({"content_hash": {"$in": list(hashes)}})
             vectors = 0
@@ -267,7 +278,7 @@ class MongoStore:
 
     async def derived(self, episode_id: str) -> list[str]:
         seen, front = {episode_id}, [episode_id]
-        with within(LONG_SECONDS):
+        async with self._link.long():
             while front:
                 query: Stored = {"consolidated_from": {"$in": front}}
                 children = self._of(EPISODES).find(query, {"_id": 1}, sort=[("_id", ASCENDING)])
@@ -276,7 +287,7 @@ class MongoStore:
         return sorted(seen - {episode_id})
 
     async def stats(self, model: str) -> EpisodeStats:
-        with within(LONG_SECONDS):
+        async with self._link.long():
             episodes = self._of(EPISODES)
             projects, instances = await self._count_by("project"), await self._count_by("instance")
             superseded = await episodes.count_documents({"superseded": True})
@@ -306,16 +317,14 @@ class MongoStore:
     # Search -----------------------------------------------------------------------------------
 
     async def candidates(self, query: CandidateQuery) -> Candidates:
-        if self._opened is None:
-            raise Unavailable("the store is not open")
         with within(READ_SECONDS):
-            return await self._opened[1].candidates(query, self._models.get(query.model))
+            return await self._searcher.candidates(query, self._models.get(query.model))
 
     # Re-embedding -----------------------------------------------------------------------------
 
     async def missing(self, model: str, limit: int) -> list[Episode]:
         begin = self._complete_below.get(model, "")
-        with within(LONG_SECONDS):
+        async with self._link.long():
             found = await self._missing_from(model, begin, limit)
             if len(found) < limit and begin:
                 # Another process may have added some below: look again from the start before saying so.
@@ -329,7 +338,7 @@ class MongoStore:
         return await cursor.limit(limit).to_list()
 
     async def count_missing(self, model: str) -> int:
-        with within(LONG_SECONDS):
+        async with self._link.long():
             return await self._of(EPISODES).count_documents({"models": {"$ne": model}})
 
     async def put_vectors(self, model: str, items: Mapping[str, tuple[str, Vectors]]) -> None:
@@ -347,7 +356,7 @@ class MongoStore:
         if known is not None and known.dimension == dimension:
             return
         made = Model(model, dimension, documents.collection_name(model))
-        with within(LONG_SECONDS):
+        async with self._link.long():
             if known is not None and await self._of(known.collection).find_one({}, {"_id": 1}) is not None:
                 raise Invalid(
                     f"the vectors of {model} have {known.dimension} dimensions, not {dimension}; drop them first"
@@ -360,7 +369,7 @@ class MongoStore:
     async def activate(self, model: str) -> None:
         known = self._models.get(model)
         if known is not None:
-            with within(self._index_seconds):
+            async with self._link.long(self._index_seconds):
                 await mongo_index.wait(self._of(known.collection), VECTOR_INDEX, self._index_seconds)
         self._active = model
 
@@ -368,7 +377,7 @@ class MongoStore:
         known = self._models.get(model)
         if known is None:
             return 0
-        with within(LONG_SECONDS):
+        async with self._link.long():
             # The episodes first: what a crash leaves behind is then embedded again, and never missed.
             await self._of(EPISODES).update_many({"models": model}, {"$pull": {"models": model}})
             gone = await self._of(known.collection).count_documents({})
@@ -413,7 +422,7 @@ class MongoStore:
         query: Stored = {"kind": kind}
         if prefix:
             query["key"] = {"$gte": prefix, **_below(prefix)}
-        with within(LONG_SECONDS):
+        async with self._link.long():
             found = await self._of(STATE).find(query, sort=[("key", ASCENDING)]).to_list()
         return [_document(one) for one in found]
 

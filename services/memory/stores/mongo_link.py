@@ -3,8 +3,8 @@
 Nothing of a failed operation but its code goes into an error: the driver's own messages repeat documents.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
 import pymongo
@@ -50,7 +50,7 @@ class Link:
                 uri,
                 appname="anamnesis-memory",
                 connectTimeoutMS=2_000,
-                serverSelectionTimeoutMS=int(WRITE_SECONDS * 1000),
+                serverSelectionTimeoutMS=2_000,
                 retryReads=True,
                 retryWrites=True,
                 tz_aware=True,
@@ -69,6 +69,22 @@ class Link:
 
     async def close(self) -> None:
         await self._client.close()
+
+    @asynccontextmanager
+    async def short(self) -> AsyncIterator[None]:
+        """The deadline of one write, within which it is tried again."""
+        with within(WRITE_SECONDS):
+            yield
+
+    @asynccontextmanager
+    async def long(self, seconds: float = LONG_SECONDS) -> AsyncIterator[None]:
+        """A deadline for work over a whole collection, which begins only where the server is there: a deadline is
+        also how long the driver looks for one.
+        """
+        with within(READ_SECONDS):
+            await self.database.command("ping")
+        with within(seconds):
+            yield
 
     async def transaction(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
         """Run `work` in a transaction, again when the server asks for it, until the deadline around it."""

@@ -56,8 +56,9 @@ class _Words(NamedTuple):
 class Searcher:
     """Answers searches of one store."""
 
-    def __init__(self, link: Link, recent: Recent) -> None:
+    def __init__(self, link: Link, recent: Recent, exact_below: int = EXACT_BELOW) -> None:
         self._link = link
+        self._exact_below = exact_below
         self._recent = recent
         self._episodes = link.collection(EPISODES)
         self._sizes: dict[Filter, tuple[float, int]] = {}
@@ -101,7 +102,7 @@ class Searcher:
         wanted = min(query.limit, size)
         limit = min(max(wanted, query.limit) * WINDOWS_AN_EPISODE, MOST_CANDIDATES)
         while True:
-            hits = await self._windows(query, model, limit, exact=size <= EXACT_BELOW)
+            hits = await self._windows(query, model, limit, exact=size <= self._exact_below)
             found: dict[str, float] = {}
             for episode_id, cosine in hits:
                 found.setdefault(episode_id, cosine)
@@ -142,11 +143,11 @@ class Searcher:
             raise Unavailable(f"MongoDB's vector index of {model.name} is not ready; try again")
 
     async def _size(self, where: Filter) -> int:
-        """How many episodes a filter leaves, up to one more than EXACT_BELOW."""
+        """How many episodes a filter leaves, up to one more than those that are searched exactly."""
         known = self._sizes.get(where)
         if known is not None and known[0] > time.monotonic():
             return known[1]
-        size = await self._episodes.count_documents(matching(where), limit=EXACT_BELOW + 1)
+        size = await self._episodes.count_documents(matching(where), limit=self._exact_below + 1)
         if len(self._sizes) > 256:
             self._sizes.clear()
         if size:  # that there is nothing is never believed for longer than a moment

@@ -29,7 +29,7 @@ _BLOCKS = 64
 """Scores a block when the highest are looked for."""
 _DEAD_SHARE = 0.25
 _DEAD_LEAST = 2048
-"""Dead slots, or dead windows of a model, are cleared away beyond both of these."""
+"""Dead slots, or dead windows of a model, are cleared away when there are more than both of these."""
 
 
 class Put(NamedTuple):
@@ -120,7 +120,10 @@ class _Loading:
 class MemoryIndex:
     """Exact search over all episodes. `apply` and the loading methods may be called from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, dead_least: int = _DEAD_LEAST, small: int = postings.SMALL) -> None:
+        """`dead_least`: dead slots that are never worth clearing; `small`: postings that are always merged."""
+        self._dead_least = dead_least
+        self._small = small
         self._lock = threading.Lock()
         self._slots: dict[int, int] = {}
         self._loading: dict[str, _Loading] = {}
@@ -188,8 +191,8 @@ class MemoryIndex:
             superseded=superseded,
             living=frame.living + len(added) - len(dying),
             length=frame.length + int(lengths[n : columns.n].sum()) - sum(int(lengths[slot]) for slot in dying),
-            terms=postings.joined(frame.terms, terms),
-            tags=postings.joined(frame.tags, tags),
+            terms=postings.joined(frame.terms, terms, self._small),
+            tags=postings.joined(frame.tags, tags, self._small),
             matrices={
                 model: matrix.without(sorted(slot for slot in dying if slot < n)).extended(
                     columns.n, [(slot, windows) for slot, windows in vectors[model].items() if slot not in dying]
@@ -201,8 +204,8 @@ class MemoryIndex:
 
     def _compacted(self, frame: Frame) -> Frame:
         dead = frame.n - frame.living
-        crowded = dead > max(_DEAD_LEAST, frame.n * _DEAD_SHARE) or any(
-            matrix.dead > max(_DEAD_LEAST, matrix.windows * _DEAD_SHARE) for matrix in frame.matrices.values()
+        crowded = dead > max(self._dead_least, frame.n * _DEAD_SHARE) or any(
+            matrix.dead > max(self._dead_least, matrix.windows * _DEAD_SHARE) for matrix in frame.matrices.values()
         )
         if not crowded:
             return frame

@@ -23,7 +23,7 @@ B = 0.75
 _KEY_BYTES = 8
 _TIMES_BYTES = 2
 _MOST = 0xFFFF
-_SMALL = 16_384
+SMALL = 16_384
 """Postings below which a segment is always merged into its successor."""
 
 Keys = NDArray[np.uint64]
@@ -135,12 +135,12 @@ Segments = tuple[Segment, ...]
 """Oldest and largest first; sizes at least halve from one to the next, so there are few."""
 
 
-def joined(segments: Segments, added: Segment) -> Segments:
+def joined(segments: Segments, added: Segment, small: int = SMALL) -> Segments:
     """The segments with another one, merged where that keeps them few. Each posting is copied O(log p) times."""
     if not len(added):
         return segments
     parts = [*segments, added]
-    while len(parts) > 1 and (len(parts[-1]) * 2 >= len(parts[-2]) or len(parts[-2]) < _SMALL):
+    while len(parts) > 1 and (len(parts[-1]) * 2 >= len(parts[-2]) or len(parts[-2]) < small):
         last = parts.pop()
         parts[-1] = _merged(parts[-1], last)
     return tuple(parts)

@@ -18,6 +18,7 @@ from services.memory.endpoints import embedding as embedding_endpoints
 from services.memory.endpoints import episodes, search, state, transfer
 from services.memory.keys import StoredKeys, ensure_first_key
 from services.memory.removal import Remover
+from services.memory.search.hits import Hits
 from services.memory.search.recall import Recall
 from services.memory.settings import MemorySettings
 from services.memory.stores.base import Store
@@ -41,6 +42,7 @@ def build(settings: MemorySettings) -> FastAPI:
     registry_counts = _Redactions()
     door = Door(store, blocks, embedding, workers, settings.redact_entropy, registry_counts)
     remover = Remover(store, blocks)
+    hits = Hits(store)
     keys = StoredKeys(store)
     opened = False
 
@@ -53,6 +55,7 @@ def build(settings: MemorySettings) -> FastAPI:
             settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
             await store.open()
             stack.push_async_callback(store.close)
+            stack.push_async_callback(hits.close)
             await blocks.load(store)
             first = await ensure_first_key(store, settings.api_key, settings.data)
             if first is not None:
@@ -76,7 +79,7 @@ def build(settings: MemorySettings) -> FastAPI:
         "memory",
         routers=[
             episodes.routes(store, door, remover, blocks, embedding),
-            search.routes(Recall(store, embedding)),
+            search.routes(Recall(store, embedding, hits)),
             transfer.routes(store, door),
             embedding_endpoints.routes(embedding),
             state.routes(store, keys),

@@ -5,13 +5,12 @@ nothing reaches the floor, fill the token budget, and remember what was retrieve
 """
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from anamnesis.contracts.base import now
 from anamnesis.contracts.episodes import Episode, SearchExplanation, SearchHit, SearchRequest, SearchResponse
+from services.memory.search.hits import Hits
 from services.memory.search.ranking import DEFAULT_FLOOR, Ranked, rank, relevance
 from services.memory.search.text import query_terms
 from services.memory.stores.base import CandidateQuery, Filter, Store, Vector
@@ -31,9 +30,10 @@ class QueryEmbedder(Protocol):
 class Recall:
     store: Store
     embedder: QueryEmbedder
+    hits: Hits
 
     async def search(self, request: SearchRequest) -> SearchResponse:
-        """Answer one search; every hit's retrieval is counted."""
+        """Answer one search; every hit is counted, soon after."""
         model, vector = await self.embedder.query(request.query_text)
         query = CandidateQuery(
             model=model,
@@ -55,8 +55,7 @@ class Recall:
         relevant = relevance(candidates.found, candidates.ceiling)
         abstained = not ranked or relevant < floor
         hits, dropped = ([], 0) if abstained else await self._hits(ranked[: request.top_k], request)
-        if hits:
-            await self.store.record_hits(Counter(hit.episode_id for hit in hits), now())
+        self.hits.add(hit.episode_id for hit in hits)
         explanation = SearchExplanation(
             model=model,
             lexical=candidates.lexical,

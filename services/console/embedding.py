@@ -6,7 +6,7 @@ from rich.progress import TextColumn
 
 from anamnesis.contracts.embedding import ModelChoice, ReembedState, ReembedStatus
 from anamnesis.kit.client import ServiceClient
-from anamnesis.kit.errors import AnamnesisError, UpstreamFailed
+from anamnesis.kit.errors import UpstreamFailed
 from services.console import output
 
 POLL = 1.0  # seconds between two looks
@@ -65,10 +65,3 @@ async def _follow(client: ServiceClient, status: ReembedStatus) -> ReembedStatus
 
 async def _status(client: ServiceClient) -> ReembedStatus:
     return await client.get("/api/episodes/reembed/status", ReembedStatus)
-
-
-async def status_line(client: ServiceClient) -> list[tuple[str, str]]:
-    try:
-        return described(await _status(client))
-    except AnamnesisError as error:
-        return [("re-embedding", error.message)]

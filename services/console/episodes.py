@@ -27,15 +27,10 @@ async def list_(client: ServiceClient, where: EpisodeFilter, skip: int, limit: i
     if as_json:
         output.lines([page.model_dump_json(indent=2, exclude_none=True)])
         return
-    output.table(
+    output.story(
+        [output.Column("WHEN"), output.Column("PROJECT")],
         [
-            output.Column("WHEN"),
-            output.Column("PROJECT"),
-            output.Column("SUMMARY", wide=True),
-            output.Column("EPISODE"),
-        ],
-        [
-            (output.when(one.timestamp), one.project, output.shortened(one.summary, SHOWN), one.episode_id)
+            ((output.when(one.timestamp), one.project), output.shortened(one.summary, SHOWN), one.episode_id)
             for one in page.episodes
         ],
     )

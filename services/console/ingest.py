@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import socket
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.errors import BadRequest, UpstreamFailed
-from anamnesis.transcripts.destination import HttpDestination
+from anamnesis.transcripts.destination import HttpDestination, namespace
 from anamnesis.transcripts.episodes import Maker
 from anamnesis.transcripts.progress import Progress as Counts
 from anamnesis.transcripts.projects import Projects
@@ -51,7 +50,7 @@ async def ingest(client: ServiceClient, paths: Sequence[Path], wishes: Wishes) -
         raise BadRequest(f"there is nothing at {', '.join(missing)}")
     instance = wishes.instance or socket.gethostname() or "unknown"
     rules = (EVERYTHING if wishes.everything else Rules())._replace(exclude_projects=wishes.exclude)
-    destination = HttpDestination(client, namespace(instance))
+    destination = HttpDestination(client, namespace("console", instance))
     seen = Counts()
     with _bar() as bar:
         task = bar.add_task("looking", total=None, counts="")
@@ -86,11 +85,6 @@ async def ingest(client: ServiceClient, paths: Sequence[Path], wishes: Wishes) -
     if counts.errors:
         what = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.errors.items()))
         raise UpstreamFailed(f"some files could not be read: {what}")
-
-
-def namespace(instance: str) -> str:
-    """Where the marks of this reader are kept: a name that the state endpoints take."""
-    return "console:" + re.sub(r"[^A-Za-z0-9._@-]", "-", instance)[:150]
 
 
 def report(counts: Counts) -> dict[str, object]:
@@ -145,7 +139,7 @@ def _summary(counts: Counts) -> None:
     always = ("files", "new episodes", "duplicates", "redacted secrets", "time")
     output.fields([(name, value) for name, value in pairs if name in always or value != "0"])
     left_out = {reason: count for reason, count in counts.decisions.items() if reason != "kept"}
-    if left_out:
+    if counts.decisions:
         output.say()
         output.table(
             [output.Column("EXCHANGES", right=True), output.Column("JUDGED", wide=True)],
@@ -157,6 +151,7 @@ def _summary(counts: Counts) -> None:
                 ),
             ],
         )
+    if left_out:
         output.note("--everything keeps what was left out.")
 
 

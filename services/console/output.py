@@ -43,6 +43,14 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     out.print(shown)
 
 
+def story(columns: Sequence[Column], rows: Sequence[tuple[Sequence[str], str, str]]) -> None:
+    """Print rows of cells, a summary and an id; on a terminal the id stands below its summary to leave it room."""
+    if out.is_terminal:
+        table([*columns, Column("SUMMARY", wide=True)], [(*cells, f"{summary}\n{id}") for cells, summary, id in rows])
+    else:
+        table([*columns, Column("EPISODE"), Column("SUMMARY")], [(*cells, id, summary) for cells, summary, id in rows])
+
+
 def fields(pairs: Sequence[tuple[str, str]]) -> None:
     """Print names and values, one pair a line."""
     width = max(len(name) for name, _ in pairs)

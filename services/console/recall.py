@@ -13,19 +13,11 @@ async def recall(client: ServiceClient, request: SearchRequest, as_json: bool) -
         output.lines([answer.model_dump_json(indent=2, exclude_none=True)])
         return
     if answer.results:
-        output.table(
-            [
-                output.Column("SCORE", right=True),
-                output.Column("WHEN"),
-                output.Column("PROJECT"),
-                output.Column("SUMMARY", wide=True),
-                output.Column("EPISODE"),
-            ],
+        output.story(
+            [output.Column("SCORE", right=True), output.Column("WHEN"), output.Column("PROJECT")],
             [
                 (
-                    f"{hit.score:.3f}",
-                    output.when(hit.timestamp),
-                    hit.project,
+                    (f"{hit.score:.3f}", output.when(hit.timestamp), hit.project),
                     output.shortened(hit.summary, SHOWN),
                     hit.episode_id,
                 )

@@ -1,71 +1,77 @@
 """`anamnesis status`: what runs, what it holds, and what it is doing."""
 
+import asyncio
 import json
+from typing import TypeVar
 
 from pydantic import BaseModel, JsonValue
 
-from anamnesis.contracts.embedding import EmbeddingConfig
+from anamnesis.contracts.embedding import EmbeddingConfig, ReembedStatus
 from anamnesis.contracts.episodes import Blocklist, CountBy, EpisodeStats
+from anamnesis.contracts.ingest import IngestStatus
 from anamnesis.kit.client import ServiceClient
-from anamnesis.kit.errors import AnamnesisError
+from anamnesis.kit.errors import AnamnesisError, Unavailable
 from services.console import output
-from services.console.embedding import status_line
+from services.console.embedding import described
 
 SHOWN = 12  # projects and instances listed
 
 
-class _Ready(BaseModel):
-    status: str
-
-
-class _IngestStatus(BaseModel):
-    """Whatever the ingest service tells of itself."""
-
-    model_config = {"extra": "allow"}
+M = TypeVar("M", bound=BaseModel)
 
 
 async def status(client: ServiceClient, as_json: bool) -> None:
-    """Every part is asked by itself, so that one that is away hides no other."""
-    ready = await client.get("/ready", _Ready, deadline=5.0)
-    stats = await client.get("/api/episodes/stats", EpisodeStats)
-    config = await client.get("/api/embedding/config", EmbeddingConfig)
-    blocked = await client.get("/api/blocklist", Blocklist, {"limit": 1})
-    ingest = await _ingest(client)
-    if as_json:
-        report: dict[str, JsonValue] = {
-            "address": client.base_url,
-            "gateway": ready.status,
-            "episodes": stats.model_dump(mode="json"),
-            "embedding": config.model_dump(mode="json"),
-            "blocked": blocked.total,
-            "ingest": ingest,
-        }
-        output.lines([json.dumps(report, indent=2)])
-        return
-    output.fields(
-        [
-            ("gateway", f"{client.base_url} ({ready.status})"),
-            ("episodes", _episodes(stats)),
-            ("on disk", output.size(stats.bytes_on_disk)),
-            ("deleted for good", f"{blocked.total} on the blocklist"),
-            ("embedding", f"{config.active.name} ({config.active.dimension} d), {config.workers} workers"),
-            *([("without vectors", str(stats.without_vectors))] if stats.without_vectors else []),
-            *await status_line(client),
-            ("ingest", "; ".join(f"{name} {value}" for name, value in ingest.items()) or "ready"),
-        ]
+    """Every part is asked by itself, so that one that is away hides no other. Raises when one is."""
+    stats, config, reembed, blocked, ingest = await asyncio.gather(
+        _ask(client, "/api/episodes/stats", EpisodeStats),
+        _ask(client, "/api/embedding/config", EmbeddingConfig),
+        _ask(client, "/api/episodes/reembed/status", ReembedStatus),
+        _ask(client, "/api/blocklist?limit=1", Blocklist),
+        _ask(client, "/api/jsonl/status", IngestStatus),
     )
-    for title, counts in (("PROJECT", stats.projects), ("INSTANCE", stats.instances)):
-        if counts:
-            output.say()
-            _counts(title, counts)
+    answers = {"episodes": stats, "embedding": config, "reembed": reembed, "blocklist": blocked, "ingest": ingest}
+    away = [f"{name}: {answer.message}" for name, answer in answers.items() if isinstance(answer, AnamnesisError)]
+    if as_json:
+        report = {
+            name: answer.envelope().model_dump(mode="json") if isinstance(answer, AnamnesisError) else dump(answer)
+            for name, answer in answers.items()
+        }
+        output.lines([json.dumps({"address": client.base_url, **report}, indent=2)])
+    else:
+        pairs = [("gateway", client.base_url)]
+        if isinstance(stats, EpisodeStats):
+            pairs += [("episodes", _episodes(stats)), ("on disk", output.size(stats.bytes_on_disk))]
+            if stats.without_vectors:
+                pairs.append(("not embedded yet", str(stats.without_vectors)))
+        if isinstance(blocked, Blocklist):
+            pairs.append(("deleted for good", f"{blocked.total} on the blocklist"))
+        if isinstance(config, EmbeddingConfig):
+            model = config.active
+            pairs.append(("embedding", f"{model.name} ({model.dimension} d), {config.workers} workers"))
+        if isinstance(reembed, ReembedStatus):
+            pairs += described(reembed)
+        if isinstance(ingest, IngestStatus):
+            pairs.append(("ingest", _ingest(ingest)))
+        output.fields(pairs)
+        if isinstance(stats, EpisodeStats):
+            for title, counts in (("PROJECT", stats.projects), ("INSTANCE", stats.instances)):
+                if counts:
+                    output.say()
+                    _counts(title, counts)
+    if away:
+        raise Unavailable("; ".join(away))
 
 
-async def _ingest(client: ServiceClient) -> dict[str, JsonValue]:
+async def _ask(client: ServiceClient, path: str, answer: type[M]) -> M | AnamnesisError:
     try:
-        found = await client.get("/api/jsonl/status", _IngestStatus, deadline=5.0)
+        return await client.request("GET", path, answer, deadline=10.0)
     except AnamnesisError as error:
-        return {"state": error.message}
-    return {name: value for name, value in (found.model_extra or {}).items() if isinstance(value, str | int | float)}
+        return error
+
+
+def dump(answer: BaseModel) -> dict[str, JsonValue]:
+    dumped: dict[str, JsonValue] = answer.model_dump(mode="json")
+    return dumped
 
 
 def _episodes(stats: EpisodeStats) -> str:
@@ -73,6 +79,15 @@ def _episodes(stats: EpisodeStats) -> str:
         return "none yet; 'anamnesis ingest ~/.claude/projects' reads your transcripts"
     superseded = f", {stats.superseded} superseded" if stats.superseded else ""
     return f"{stats.episodes} from {output.when(stats.earliest)} to {output.when(stats.latest)}{superseded}"
+
+
+def _ingest(status: IngestStatus) -> str:
+    if not status.roots:
+        return "reads nothing by itself; 'anamnesis ingest' does"
+    run = status.current or status.last
+    how = f"{run.files_done} of {run.files_changed} files, {run.created} new episodes" if run else "not begun yet"
+    why = f" ({run.error})" if run is not None and run.error else ""
+    return f"{status.state.value}: {', '.join(root.path for root in status.roots)}; {how}{why}"
 
 
 def _counts(title: str, counts: tuple[CountBy, ...]) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from anamnesis.transcripts.destination import HttpDestination, namespace
 from anamnesis.transcripts.episodes import Maker
 from anamnesis.transcripts.progress import Progress as Counts
 from anamnesis.transcripts.projects import Projects
+from anamnesis.transcripts.settings import ReadingSettings
 from anamnesis.transcripts.significance import Rules
 from anamnesis.transcripts.sync import Sync
 from services.console import output
@@ -37,20 +37,21 @@ _WORDS = {
 class Wishes(NamedTuple):
     """What was asked for beside the paths."""
 
-    instance: str | None
+    instance: str
     exclude: tuple[str, ...]
     everything: bool
     anew: bool
     as_json: bool
 
 
-async def ingest(client: ServiceClient, paths: Sequence[Path], wishes: Wishes) -> None:
+async def ingest(client: ServiceClient, settings: ReadingSettings, paths: Sequence[Path], wishes: Wishes) -> None:
     missing = await asyncio.to_thread(lambda: [str(path) for path in paths if not path.expanduser().exists()])
     if missing:
         raise BadRequest(f"there is nothing at {', '.join(missing)}")
-    instance = wishes.instance or socket.gethostname() or "unknown"
-    rules = (EVERYTHING if wishes.everything else Rules())._replace(exclude_projects=wishes.exclude)
-    destination = HttpDestination(client, namespace("console", instance))
+    rules = EVERYTHING if wishes.everything else settings.rules
+    rules = rules._replace(exclude_projects=settings.ingest_exclude_projects + wishes.exclude)
+    maker = Maker(Projects(), rules, settings.ingest_max_raw, settings.redact_entropy)
+    destination = HttpDestination(client, namespace("console", wishes.instance))
     seen = Counts()
     with _bar() as bar:
         task = bar.add_task("looking", total=None, counts="")
@@ -69,7 +70,7 @@ async def ingest(client: ServiceClient, paths: Sequence[Path], wishes: Wishes) -
                     f"{counts.redactions.total()} redactions{left}",
                 )
 
-        sync = Sync(destination, Maker(Projects(), rules), paths, instance, show)
+        sync = Sync(destination, maker, paths, wishes.instance, show)
         try:
             counts = await sync.run(anew=wishes.anew)
         except asyncio.CancelledError:

@@ -86,7 +86,7 @@ def ingest(
     paths: Annotated[list[Path], typer.Argument(help="Transcripts, or directories that hold some.")],
     instance: Annotated[
         str | None,
-        typer.Option("--instance", "-i", help="Name of this machine (ANAMNESIS_INSTANCE); else its host name."),
+        typer.Option("--instance", "-i", help="Name of this machine (ANAMNESIS_INGEST_INSTANCE); else its host name."),
     ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", "-x", help="Leave out this project; * is for anything.")
@@ -110,9 +110,8 @@ def ingest(
     async def work(client: "ServiceClient", settings: "ConsoleSettings") -> None:
         from services.console import ingest as command
 
-        named = instance or settings.instance
-        wishes = command.Wishes(named, tuple(exclude or ()), everything, anew, as_json)
-        await command.ingest(client, paths, wishes)
+        wishes = command.Wishes(instance or settings.instance, tuple(exclude or ()), everything, anew, as_json)
+        await command.ingest(client, settings, paths, wishes)
 
     _run(context, work)
 

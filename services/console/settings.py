@@ -5,20 +5,18 @@ from pathlib import Path
 from pydantic import HttpUrl, SecretStr
 
 from anamnesis.kit.errors import Unauthorized
-from anamnesis.kit.settings import Settings
+from anamnesis.transcripts.settings import ReadingSettings
 
 DEFAULT_URL = "http://127.0.0.1:3010"
 
 
-class ConsoleSettings(Settings):
-    """Where the command finds the gateway."""
+class ConsoleSettings(ReadingSettings):
+    """Where the command finds the gateway, and how it reads transcripts."""
 
     url: HttpUrl | None = None
     """Address of the gateway; none = that of the services on this machine, else http://127.0.0.1:3010."""
     api_key: SecretStr | None = None
     """The API key; none = the one in `api.key` of the data directory."""
-    instance: str | None = None
-    """Name under which this machine's episodes are kept; none = its host name."""
 
 
 def gateway(settings: ConsoleSettings) -> str:

@@ -1,16 +1,13 @@
 """What can be set about the ingest service."""
 
-import socket
+from pydantic import Field, HttpUrl, NonNegativeFloat
 
-from pydantic import Field, HttpUrl, NonNegativeFloat, NonNegativeInt
-
-from anamnesis.kit.settings import Settings, StrList
-from anamnesis.transcripts.episodes import DEFAULT_RAW
-from anamnesis.transcripts.significance import Rules
+from anamnesis.kit.settings import StrList
+from anamnesis.transcripts.settings import ReadingSettings
 
 
-class IngestSettings(Settings):
-    """The ingest service's own settings beside the common ones."""
+class IngestSettings(ReadingSettings):
+    """The ingest service's own settings beside the common ones and those of every reader."""
 
     ingest_port: int = Field(default=3013, ge=0, le=65535)
     """Port of the ingest service."""
@@ -18,29 +15,5 @@ class IngestSettings(Settings):
     """Where the memory service answers."""
     transcript_roots: StrList = ()
     """Directories whose Claude Code transcripts are read (comma-separated); none = only `anamnesis ingest` reads."""
-    ingest_instance: str = Field(default="", max_length=200)
-    """Name of the machine that the transcripts come from, as episodes carry it; none = its host name."""
     ingest_poll: NonNegativeFloat = 60.0
     """Seconds between two looks at the transcripts; 0 = only on request."""
-    ingest_min_said: NonNegativeInt = Rules().min_said
-    """Exchanges without a deed in which fewer characters were said are left out."""
-    ingest_sidechains: bool = True
-    """Keep what subagents did as episodes of their own."""
-    ingest_exclude_projects: StrList = ()
-    """Projects that are not read, as shell patterns (comma-separated)."""
-    ingest_max_raw: int = Field(default=DEFAULT_RAW, ge=1_000, le=1_000_000)
-    """Characters of an exchange that are kept word for word; of longer ones the middle is left out."""
-    redact_entropy: bool = False
-    """Also redact words that look random; catches more, and more that is harmless."""
-
-    @property
-    def instance(self) -> str:
-        return self.ingest_instance.strip() or socket.gethostname() or "localhost"
-
-    @property
-    def rules(self) -> Rules:
-        return Rules(
-            min_said=self.ingest_min_said,
-            sidechains=not self.ingest_sidechains,
-            exclude_projects=self.ingest_exclude_projects,
-        )

@@ -120,7 +120,7 @@ class Runs:
         except AnamnesisError as error:
             run.state, run.error = "failed", error.message
             logger().error("ingest_failed", reason=error.code)
-        except Exception as error:  # the edge of a background task: nobody else would ever see it
+        except Exception as error:  # noqa: BLE001 -- the edge of a background task: nobody else would see it
             run.state, run.error = "failed", "something went wrong; the log of the ingest service names the place"
             logger().error("ingest_failed", error=where(error))
         finally:

@@ -14,9 +14,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from pydantic import JsonValue
+
+from anamnesis.contracts.base import JsonObject
 from anamnesis.transcripts import wrappers
 from anamnesis.transcripts.lines import Line
-from anamnesis.transcripts.records import Record, ToolUse, load, read
+from anamnesis.transcripts.records import Record, ToolUse, load, moment, read
 
 
 class Part(NamedTuple):
@@ -88,10 +91,7 @@ class Cutter:
             return []
         record = read(loaded)
         if record is None:
-            uuid = loaded.get("uuid")
-            if isinstance(uuid, str) and uuid:
-                self._links.add(uuid)
-                self._start = line.position if self._start is None else self._start
+            self._link(line.position, loaded)
             return []
         return self._take(line.position, record)
 
@@ -138,12 +138,23 @@ class Cutter:
         self._add(exchange, record, spoken, stopped)
         return closed
 
+    def _link(self, position: int, loaded: JsonObject) -> None:
+        """Note a record that says nothing: a chain of parents may pass through it."""
+        uuid, parent = loaded.get("uuid"), loaded.get("parentUuid")
+        if isinstance(uuid, str) and uuid and not self._is_old(moment(loaded.get("timestamp")), parent):
+            self._links.add(uuid)
+            self._start = position if self._start is None else self._start
+
     def _is_replay(self, record: Record) -> bool:
         if self._agent and record.sidechain is False and not record.agent:
             return True  # a copy of the parent's conversation
-        if self._turn is None or record.timestamp is None or record.timestamp >= self._turn:
+        return self._is_old(record.timestamp, record.parent)
+
+    def _is_old(self, timestamp: datetime | None, parent: JsonValue) -> bool:
+        """Older than this segment's turn, and nothing in the segment leads to it."""
+        if self._turn is None or timestamp is None or timestamp >= self._turn:
             return False
-        return record.parent not in self._owner and record.parent not in self._links
+        return not isinstance(parent, str) or (parent not in self._owner and parent not in self._links)
 
     def _conversation(self, record: Record) -> str | None:
         """Which conversation a record belongs to; '' is the main one."""

@@ -67,6 +67,10 @@ compose_prepare() {
   if [[ -z $(compose_value ANAMNESIS_UID) && $(id -u) -ne 0 ]]; then
     printf 'ANAMNESIS_UID=%s\nANAMNESIS_GID=%s\n' "$(id -u)" "$(id -g)" >>"$COMPOSE_ENV" || return
   fi
+  # Part of every episode from here: the name that the `anamnesis` command on this machine uses too.
+  if [[ -z $(compose_value ANAMNESIS_INGEST_INSTANCE) && $(uname -n) =~ ^[A-Za-z0-9._-]+$ ]]; then
+    printf 'ANAMNESIS_INGEST_INSTANCE=%s\n' "$(uname -n)" >>"$COMPOSE_ENV" || return
+  fi
   if [[ -z $(compose_value ANAMNESIS_CPUS) ]]; then
     printf 'ANAMNESIS_CPUS=%s\n' "$(getconf _NPROCESSORS_ONLN)" >>"$COMPOSE_ENV" || return
   fi

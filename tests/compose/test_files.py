@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from anamnesis.kit.settings import Settings
 from services.gateway.settings import GatewaySettings
+from services.ingest.settings import IngestSettings
 from services.memory.settings import MemorySettings
 
 ROOT = Path(__file__).parents[2]
@@ -257,7 +258,9 @@ UNSET = {
 """Settings that a container does not take from .env, and why."""
 
 
-@pytest.mark.parametrize(("name", "settings"), [("memory", MemorySettings), ("gateway", GatewaySettings)])
+@pytest.mark.parametrize(
+    ("name", "settings"), [("memory", MemorySettings), ("ingest", IngestSettings), ("gateway", GatewaySettings)]
+)
 def test_settings_reach_the_container(name: str, settings: type[Settings], project: Project) -> None:
     """Every setting of a service can be set in .env, but for those listed with their reason."""
     given = {variable.removeprefix("ANAMNESIS_").lower() for variable in project.services[name].environment}

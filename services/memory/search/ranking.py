@@ -24,13 +24,16 @@ _MARGIN = 1e-6
 
 @dataclass(frozen=True)
 class Weights:
-    """What each term counts. Dense and lexical values are shares of the best in the pool, 0..1."""
+    """What each term counts. Values of the first three are shares of the best in the pool, 0..1."""
 
-    dense: float = 0.6
+    dense: float = 0.3
+    """For the cosine of an episode's best window."""
+    opening: float = 0.3
+    """For the cosine of its first window, which holds its summary; where that is not known, the best stands in."""
     lexical: float = 0.4
-    """Where one of these two sides is missing altogether, the other takes its weight too."""
-    neighbours: float = 0.1
-    """For the better of an episode's two neighbours in its session: their value of the two terms above."""
+    """For BM25. Where it is missing altogether, or the cosines are, the other side takes its weight too."""
+    neighbours: float = 0.05
+    """For the better of an episode's two neighbours in its session: their value of the three terms above."""
     trust: float = 0.3
     """For the user's own words."""
     recency: float = 0.01
@@ -86,14 +89,11 @@ def rank(
     pool = sorted(candidates, key=lambda one: one.episode_id)
     if not pool:
         return []
-    dense, lexical = _shares([one.dense for one in pool]), _shares([one.lexical for one in pool])
-    w_dense, w_lexical = _sides(dense, lexical, weights)
-    nothing = np.zeros(len(pool))
-    fused = w_dense * (nothing if dense is None else dense) + w_lexical * (nothing if lexical is None else lexical)
+    sides = _sides(pool, weights)
+    fused = np.sum([values * weight for _, values, weight in sides], axis=0)
     ages = np.maximum(now - np.array([one.timestamp for one in pool]), 0.0)
     columns = [
-        ("dense", nothing if dense is None else dense, w_dense),
-        ("lexical", nothing if lexical is None else lexical, w_lexical),
+        *sides,
         ("neighbours", _neighbours(pool, fused), weights.neighbours),
         ("trust", np.array([float(one.trust == Trust.USER) for one in pool]), weights.trust),
         ("recency", np.exp2(-ages / weights.half_life), weights.recency),
@@ -158,26 +158,32 @@ def relevance(candidates: Sequence[Candidate], ceiling: float | None = None, wei
     shares = np.minimum(np.array([one.lexical or 0.0 for one in candidates]) / ceiling, 1.0)
     if all(one.dense is None for one in candidates):
         return float(min(1.0, LEXICAL_ALONE * shares.max()))
-    both = (weights.dense * cosines + weights.lexical * shares) / (weights.dense + weights.lexical)
+    meaning = weights.dense + weights.opening
+    both = (meaning * cosines + weights.lexical * shares) / (meaning + weights.lexical)
     return float(min(1.0, max(both.max(), PARAPHRASE * cosines.max())))
 
 
-def _shares(values: list[float | None]) -> Values | None:
-    """Each as a share of the best, negatives as 0; none where no candidate has a value."""
-    if all(value is None for value in values):
-        return None
+def _sides(pool: Sequence[Candidate], weights: Weights) -> list[tuple[str, Values, float]]:
+    """The terms by meaning and by words; a side that no candidate has weighs nothing."""
+    meaning, words = weights.dense + weights.opening, weights.lexical
+    both = meaning + words
+    has_meaning = any(one.dense is not None for one in pool)
+    has_words = any(one.lexical is not None for one in pool)
+    if has_meaning != has_words:
+        meaning, words = both * has_meaning, both * has_words
+    part = weights.opening / ((weights.dense + weights.opening) or 1.0)
+    return [
+        ("dense", _shares([one.dense for one in pool]), meaning * (1 - part)),
+        ("opening", _shares([one.dense if one.opening is None else one.opening for one in pool]), meaning * part),
+        ("lexical", _shares([one.lexical for one in pool]), words),
+    ]
+
+
+def _shares(values: list[float | None]) -> Values:
+    """Each as a share of the best; negative and unknown ones as 0."""
     found = np.array([0.0 if value is None else max(value, 0.0) for value in values])
     best = float(found.max())
     return found / best if best > 0 else found
-
-
-def _sides(dense: Values | None, lexical: Values | None, weights: Weights) -> tuple[float, float]:
-    both = weights.dense + weights.lexical
-    if dense is None:
-        return 0.0, both
-    if lexical is None:
-        return both, 0.0
-    return weights.dense, weights.lexical
 
 
 def _neighbours(pool: Sequence[Candidate], fused: Values) -> Values:

@@ -24,6 +24,8 @@ MAX_WINDOWS = 64
 """Windows of an episode; a longer text is sampled evenly (see `cut`)."""
 OVERLAP = 0.2
 """Share of a window that its successor repeats."""
+HEAD_END = "\f"
+"""Parts the head of a passage, its summary, from the rest: the head gets windows of its own, before all others."""
 SPECIAL_TOKENS = 4
 """Tokens that a model adds by itself, and a reserve for words that are cut in two."""
 
@@ -57,7 +59,6 @@ _UNSPACED = re.compile(
 )
 """Scripts written without spaces between words (and Hangul, whose words carry endings): indexed by pairs."""
 _LONG_RUN = re.compile(r"(\w{64}|[^\W\x00-\x7f]{32})(?=\w)")
-_LABEL = re.compile(r"[\w ]{1,24}:\s+")
 
 
 class Cut(NamedTuple):
@@ -163,23 +164,19 @@ def query_terms(text: str) -> tuple[str, ...]:
 
 
 def passage(summary: str, raw_exchange: str | None) -> str:
-    """The text that stands for an episode in both indexes: its summary, then its raw exchange.
+    """The text that stands for an episode in both indexes: its summary, HEAD_END, its raw exchange.
 
-    Lines of the summary that the exchange holds word for word (behind a label such as `Asked:` too, and cut
-    short with an ellipsis too) are not repeated.
+    The summary gets windows of its own, and its words count twice where the exchange holds them too: what was asked
+    and how it ended tells more than what was said in between (measured). A text that says nothing new is left out:
+    a raw exchange that the summary holds, or a summary that makes up most of the exchange.
     """
-    if not raw_exchange or not raw_exchange.strip():
+    raw = " ".join((raw_exchange or "").split())
+    head = " ".join(summary.split())
+    if not raw_exchange or raw in head:
         return summary
-    raw = " ".join(raw_exchange.split())
-    lines = [line for line in summary.splitlines() if line.strip() and not _held(line, raw)]
-    if raw in " ".join(summary.split()):
-        return summary
-    return "\n".join(lines) + "\n\n" + raw_exchange if lines else raw_exchange
-
-
-def _held(line: str, raw: str) -> bool:
-    plain = " ".join(line.split())
-    return any(text.rstrip("….").rstrip() in raw for text in (plain, _LABEL.sub("", plain, count=1)))
+    if head in raw and len(raw) < 2 * len(head):
+        return raw_exchange
+    return f"{summary.replace(HEAD_END, ' ')}{HEAD_END}{raw_exchange}"
 
 
 def bytes_as_tokens(text: str) -> Spans:
@@ -216,24 +213,36 @@ def cut(text: str, max_tokens: int, tokens: Tokens = bytes_as_tokens, prefix: st
     A text that would need more than MAX_WINDOWS is sampled: as many windows, spread evenly from its first to
     its last token with equal gaps, and `covered` below 1 says so (the lexical side still holds all of it).
     Runs of more than 64 letters (32 outside ASCII) get a space, because tokenizers replace such a run by one
-    unknown token. An empty text has no window.
+    unknown token. The part before HEAD_END, if there is one, is cut by itself. An empty text has no window.
     """
-    if not text.strip():
-        return Cut((), 1.0)
     room = max(1, max_tokens - SPECIAL_TOKENS - len(tokens(prefix) if prefix else ()))
+    head, parted, body = text.partition(HEAD_END)
+    if not parted:
+        return _cut(text, room, tokens, MAX_WINDOWS)[0]
+    first, size = _cut(head, room, tokens, MAX_WINDOWS // 2)
+    second, rest = _cut(body, room, tokens, MAX_WINDOWS - len(first.windows))
+    covered = (first.covered * size + second.covered * rest) / max(1, size + rest)
+    return Cut(first.windows + second.windows, covered)
+
+
+def _cut(text: str, room: int, tokens: Tokens, most: int) -> tuple[Cut, int]:
+    """The windows of a text without a head, and how many tokens it has."""
+    if not text.strip():
+        return Cut((), 1.0), 0
     text = _LONG_RUN.sub(r"\1 ", text).strip()
-    if len(text) * 4 <= room or len(spans := tokens(text)) <= room:
-        return Cut((text,), 1.0)
+    spans = tokens(text)
+    if len(spans) <= room:
+        return Cut((text,), 1.0), len(spans)
     marks = _marks(text, spans, max(1, int(room * OVERLAP / 2)))
     pieces: list[str] = []
     seen = reached = 0
-    for first, last in _plan(marks, len(spans), room):
+    for first, last in _plan(marks, len(spans), room, most):
         begin = spans[first][0] if first else 0
         end = spans[last][0] if last < len(spans) else len(text)
         pieces.extend(_fitting(text[begin:end].strip(), room, tokens))
         seen += last - max(first, reached)
         reached = last
-    return Cut(tuple(pieces), seen / len(spans))
+    return Cut(tuple(pieces), seen / len(spans)), len(spans)
 
 
 def _marks(text: str, spans: Spans, longest: int) -> list[int]:
@@ -249,10 +258,10 @@ def _marks(text: str, spans: Spans, longest: int) -> list[int]:
     return marks
 
 
-def _plan(marks: list[int], total: int, room: int) -> list[tuple[int, int]]:
+def _plan(marks: list[int], total: int, room: int, most: int) -> list[tuple[int, int]]:
     """(first, last) token of each window, last not included; `total` exceeds `room`."""
     wanted = -(-(total - room) // max(1, int(room * (1 - OVERLAP)))) + 1
-    count = min(wanted, MAX_WINDOWS)
+    count = min(wanted, most)
     starts = [index * (total - room) / (count - 1) for index in range(count)] if count > 1 else [0.0]
     plan: list[tuple[int, int]] = []
     at = 0

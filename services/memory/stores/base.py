@@ -71,6 +71,8 @@ class Candidate(NamedTuple):
     """Event time, seconds since the epoch."""
     trust: str
     superseded: bool
+    opening: float | None = None
+    """Cosine of the question and the episode's first window, which holds its summary; none = not computed."""
 
 
 class CandidateQuery(NamedTuple):

@@ -23,8 +23,9 @@ def candidate(
     age: float = 0.0,
     trust: str = "user",
     superseded: bool = False,
+    opening: float | None = None,
 ) -> Candidate:
-    return Candidate(episode_id, dense, lexical, session, position, NOW - age, trust, superseded)
+    return Candidate(episode_id, dense, lexical, session, position, NOW - age, trust, superseded, opening)
 
 
 def ids(candidates: Sequence[Candidate], weights: Weights = DEFAULT, **successors: str) -> list[str]:
@@ -42,6 +43,7 @@ pools = st.lists(
         st.floats(-1e6, 1e9),
         st.sampled_from(["user", "assistant", "tool", "web"]),
         st.booleans(),
+        st.none() | st.floats(-1, 1),
     ),
     max_size=30,
     unique_by=lambda one: one.episode_id,
@@ -115,17 +117,23 @@ def test_meaning_and_words_both_count() -> None:
     assert (order[0], order[-1]) == ("both", "no")
 
 
+def test_what_an_episode_is_about_counts_more_than_a_passing_mention() -> None:
+    """Of two episodes with equally good windows, the one whose summary answers comes first."""
+    assert ids([candidate("a", 0.6, opening=0.2), candidate("b", 0.6, opening=0.6)]) == ["b", "a"]
+    assert rank([candidate("a", 0.6)], NOW)[0].score == rank([candidate("a", 0.6, opening=0.6)], NOW)[0].score
+
+
 def test_a_missing_side_gives_its_weight_to_the_other() -> None:
     """Without a lexical side, or before vectors exist, the order is that of the side that is there."""
     assert ids([candidate("a", 0.2, None), candidate("b", 0.9, None)]) == ["b", "a"]
     assert ids([candidate("a", None, 1.0), candidate("b", None, 4.0)]) == ["b", "a"]
     best = rank([candidate("a", None, 4.0)], NOW)[0].reasons
-    assert {reason.term: reason.weight for reason in best}["lexical"] == DEFAULT.dense + DEFAULT.lexical
+    assert {reason.term: reason.weight for reason in best}["lexical"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("position", [6, 8])
 def test_an_episode_is_lifted_by_the_neighbours_in_its_session(position: int) -> None:
-    """Before it and after it: of two equal episodes, the one beside a hit comes first; another session's hit lifts nothing."""
+    """Of two equal episodes, the one right before or after a hit comes first; other sessions lift nothing."""
     hit = candidate("hit", 0.9, 9.0, "s", 7)
     beside, apart = candidate("z-beside", 0.3, 0.0, "s", position), candidate("a-apart", 0.3, 0.0, "t", 8)
     weights = Weights(neighbours=0.2)
@@ -148,7 +156,7 @@ def test_recency_breaks_ties_and_no_more() -> None:
 def test_relevance_is_of_one_candidate_on_fixed_scales() -> None:
     """It takes the best candidate's cosine and share of the reachable BM25, whatever else is in the pool."""
     strong = candidate("strong", 0.6, 10.0)
-    assert relevance([strong], 20.0) == pytest.approx(0.6 * DEFAULT.dense + 0.5 * DEFAULT.lexical)
+    assert relevance([strong], 20.0) == pytest.approx(0.6 * 0.6 + 0.5 * 0.4)
     assert relevance([strong, candidate("weak", 0.1, 0.0)], 20.0) == relevance([strong], 20.0)
     assert relevance([candidate("meaning", 0.6, 0.0), candidate("words", 0.0, 10.0)], 20.0) < relevance([strong], 20.0)
 

@@ -174,11 +174,32 @@ def test_terms_take_linear_time(kind: str) -> None:
     assert time.process_time() - began < 5
 
 
-def test_a_passage_does_not_repeat_its_summary() -> None:
-    """Lines of the summary that the exchange holds are left out, labelled and shortened ones too."""
+def test_a_summary_gets_windows_of_its_own() -> None:
+    """The first window of an episode is its summary alone, and its words count beside the exchange's."""
+    raw = "User: why is the upload test flaky?\nAssistant: two workers shared a port. " + "They still do. " * 300
+    passage = text.passage("Asked: why is the upload test flaky?", raw)
+    cut = text.cut(passage, LIMIT, minilm())
+    assert cut.windows[0] == "Asked: why is the upload test flaky?"
+    assert cut.windows[1:] == text.cut(raw, LIMIT, minilm()).windows
+    assert text.terms(passage)["upload"] == 2
+
+
+def test_a_long_summary_leaves_room_for_the_exchange() -> None:
+    """However long both are, an episode has at most 64 windows, and both are sampled to their ends."""
+    numbers = " ".join(str(number) for number in range(50_000))
+    cut = text.cut(text.passage(numbers, numbers + " end"), LIMIT, minilm())
+    assert len(cut.windows) <= text.MAX_WINDOWS
+    cut = text.cut(text.passage(numbers, numbers.replace("1", "x") + " end"), LIMIT, minilm())
+    assert len(cut.windows) == text.MAX_WINDOWS
+    assert [window for window in cut.windows if window.endswith("49999")]
+    assert cut.windows[-1].endswith("end")
+    assert cut.covered < 0.2
+
+
+def test_a_passage_does_not_say_the_same_twice() -> None:
+    """One text is enough where the other adds nothing."""
     raw = "User: why is the upload test flaky?\nAssistant: two workers shared a port."
-    summary = "Asked: why is the upload test…\nFiles: tests/upload.py\nUser: why is the upload test flaky?"
-    assert text.passage(summary, raw) == "Files: tests/upload.py\n\n" + raw
-    assert text.passage("two workers shared a port.", raw) == raw
-    assert text.passage("A summary.", None) == "A summary." == text.passage("A summary.", " ")
+    assert text.passage("A summary.", None) == "A summary." == text.passage("A summary.", " \n")
     assert text.passage(raw + " More.", raw) == raw + " More."
+    assert text.passage(raw.replace("\n", " "), raw + " Fixed.") == raw + " Fixed."
+    assert text.passage("one\ftwo", raw).count(text.HEAD_END) == 1

@@ -86,9 +86,9 @@ class Segment:
     @classmethod
     def _sorted(cls, keys: Keys, slots: Slots, times: Times) -> "Segment":
         order = np.argsort(keys, kind="stable")
-        distinct, first = np.unique(keys[order], return_index=True)
-        starts = np.append(first, len(keys)).astype(np.int64)
-        return cls(distinct, starts, slots[order], times[order])
+        ordered = keys[order]
+        first = _firsts(ordered)
+        return cls(ordered[first], np.append(first, len(keys)), slots[order], times[order])
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -110,9 +110,17 @@ class Segment:
         return Segment(self.keys[used], starts, slots[kept], self.times[kept])
 
 
+def _firsts(ordered: Keys) -> NDArray[np.int64]:
+    """Where each distinct key of an ascending array begins."""
+    changes = np.ones(len(ordered), dtype=np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=changes[1:])
+    return np.flatnonzero(changes)
+
+
 def _merged(one: Segment, two: Segment) -> Segment:
     """Both in one, in time linear in their postings; those of `one` come first within a term."""
-    keys = np.union1d(one.keys, two.keys)
+    both = np.sort(np.concatenate((one.keys, two.keys)), kind="stable")
+    keys = both[_firsts(both)]
     sizes = [np.diff(part.starts) for part in (one, two)]
     places = [np.searchsorted(keys, part.keys) for part in (one, two)]
     totals = np.zeros(len(keys), dtype=np.int64)

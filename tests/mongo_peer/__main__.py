@@ -25,7 +25,6 @@ async def serve(arguments: argparse.Namespace) -> int:
     server = mongod.Mongod(
         binary,
         arguments.dbpath,
-        port=arguments.server_port,
         cache_gb=arguments.cache_gb,
         username=_secret("MONGODB_INITDB_ROOT_USERNAME"),
         password=_secret("MONGODB_INITDB_ROOT_PASSWORD"),
@@ -62,9 +61,6 @@ def main() -> int:
     parser.add_argument("--fetch", action="store_true", help="fetch and check mongod, print its path, and end")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=27017)
-    parser.add_argument(
-        "--server-port", type=int, default=27018, help="mongod's own port, on loopback; its replica set remembers it"
-    )
     parser.add_argument("--dbpath", type=Path, default=Path("/data/db"))
     parser.add_argument("--cache-gb", type=float, default=0.25)
     parser.add_argument("--pending-ms", type=int, default=200, help="how long a search index takes to be queryable")

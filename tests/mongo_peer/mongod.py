@@ -91,6 +91,15 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def _kept_port(dbpath: Path) -> int:
+    """A free port, and the same one at every start: the replica set's own configuration names it."""
+    file = dbpath / "peer.port"
+    if not file.exists():
+        dbpath.mkdir(parents=True, exist_ok=True)
+        file.write_text(str(free_port()))
+    return int(file.read_text())
+
+
 class Mongod:
     """One server process; `stop`, `kill` and `start` again keep its path and its port."""
 
@@ -104,7 +113,7 @@ class Mongod:
         username: str | None = None,
         password: str | None = None,
     ) -> None:
-        self.port = port or free_port()
+        self.port = port or _kept_port(dbpath)
         self.process: subprocess.Popen[bytes] | None = None
         self._binary = binary
         self._dbpath = dbpath

@@ -85,7 +85,13 @@ async def films(mongo_client: Client, mongo_database: str) -> Films:
     )
     await collection.create_search_index(SearchIndexModel(DEFINITION, name="vectors", type="vectorSearch"))
     await ready(collection, "vectors")
-    return Films(collection, vectors)
+    films = Films(collection, vectors)
+
+    async def whole() -> bool:
+        return len(await run(films, stage(limit=40))) == 40
+
+    await until(whole)  # an index that lags may be READY before it knows the last writes
+    return films
 
 
 def stage(**changes: object) -> Document:

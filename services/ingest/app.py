@@ -47,7 +47,7 @@ def build(settings: IngestSettings) -> FastAPI:
 
     async def ready() -> None:
         try:
-            await client.get("/ready", _Ready, deadline=PROBE)
+            await client.request("GET", "/ready", _Ready, deadline=PROBE)  # a probe is not tried again
         except AnamnesisError:
             raise Unavailable("the memory service is not ready") from None
 

@@ -11,7 +11,7 @@ from anamnesis.contracts.state import AllDocuments, Documents, Keys
 from anamnesis.kit.client import ServiceClient
 
 PUSH = 600.0  # seconds for one batch, tries included; embedding a full one on a slow machine takes minutes
-STATE = 60.0  # seconds for reading or writing marks
+STATE = 30.0  # seconds for reading or writing marks
 _MARK_CHARACTERS = 4 << 20
 _MARKS = 500
 """Marks of one request: at most so many, and about so many characters."""

@@ -159,7 +159,11 @@ class Sync:
     async def _settle(self, sent: deque[_Sent], marks: dict[str, Mark], progress: Progress) -> None:
         """Await the oldest batch and save the marks that it makes true."""
         oldest = sent[0]
-        result, refused = await oldest.task
+        result, refused = await asyncio.shield(oldest.task)  # whoever stops this run may still await the answer
+        true_now = {key(step.file.path): step.mark for step in oldest.batch.steps if step.mark is not None}
+        if true_now:
+            await self._destination.save_offsets({name: mark.to_document() for name, mark in true_now.items()})
+            marks.update(true_now)
         sent.popleft()
         statuses = Counter(one.status for one in result.results)
         progress.created += statuses[WriteStatus.CREATED]
@@ -167,10 +171,6 @@ class Sync:
         progress.duplicate += statuses[WriteStatus.DUPLICATE]
         progress.blocked += statuses[WriteStatus.BLOCKED]
         progress.refused += refused
-        true_now = {key(step.file.path): step.mark for step in oldest.batch.steps if step.mark is not None}
-        if true_now:
-            await self._destination.save_offsets({name: mark.to_document() for name, mark in true_now.items()})
-            marks.update(true_now)
         self._on_progress(progress)
 
     async def _push(self, episodes: list[EpisodeCreate]) -> tuple[BatchResult, int]:

@@ -43,7 +43,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 episodes_app = typer.Typer(
-    help="List, show, delete, export and import episodes.", no_args_is_help=True, rich_markup_mode=MARKUP
+    help="List, show, delete, export and import episodes.\n\nExample: anamnesis episodes list --since 7d",
+    no_args_is_help=True,
+    rich_markup_mode=MARKUP,
 )
 app.add_typer(episodes_app, name="episodes")
 
@@ -166,7 +168,10 @@ def recall(
 
 @app.command()
 def status(context: typer.Context, as_json: AsJson = False) -> None:
-    """What runs, what it holds, and what it is doing."""
+    """What runs, what it holds, and what it is doing.
+
+    Example: anamnesis status --json
+    """
 
     async def work(client: "ServiceClient", settings: "ConsoleSettings") -> None:
         from services.console import status as command
@@ -414,7 +419,7 @@ def _filter(
 
 
 def main() -> None:
-    app()
+    app(prog_name="anamnesis")
 
 
 if __name__ == "__main__":

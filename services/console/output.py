@@ -60,7 +60,10 @@ def fields(pairs: Sequence[tuple[str, str]]) -> None:
 
 def say(text: str = "") -> None:
     """Print a line as it is, without markup."""
-    out.print(visible(text), markup=False)
+    if out.is_terminal:
+        out.print(visible(text), markup=False)
+    else:
+        lines([visible(text)])
 
 
 def lines(texts: Sequence[str]) -> None:

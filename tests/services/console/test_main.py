@@ -1,0 +1,181 @@
+"""The command line itself: its help, its errors, and what it prints where no terminal is."""
+
+import asyncio
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from aiohttp import web
+from typer.core import TyperGroup
+
+from anamnesis.contracts.base import now
+from anamnesis.contracts.episodes import Episode, EpisodeSource, SearchHit, SearchResponse
+from services.console.main import app
+
+from .conftest import KEY, ROOT, Command, Memory
+
+
+def hit(summary: str, score: float = 0.5) -> SearchHit:
+    return SearchHit(
+        episode_id="ep_1",
+        timestamp=now(),
+        ingested_at=now(),
+        instance="laptop",
+        project="shop",
+        summary=summary,
+        source=EpisodeSource(kind="api"),
+        content_hash="0" * 64,
+        score=score,
+    )
+
+
+def answer(*hits: SearchHit) -> web.Response:
+    response = SearchResponse(results=hits, abstained=not hits)
+    return web.Response(text=response.model_dump_json(), content_type="application/json")
+
+
+@pytest.mark.parametrize("command", [(), ("recall",), ("episodes", "list")])
+async def test_help_is_plain_in_a_pipe(anamnesis: Command, command: tuple[str, ...]) -> None:
+    """Where no terminal is, help has neither boxes nor colours."""
+    shown = await anamnesis(*command, "--help")
+    assert shown.status == 0
+    assert shown.out.startswith(" ".join(("Usage: anamnesis", *command)))
+    assert not set("│─╭\x1b") & set(shown.out)
+
+
+def test_every_command_has_an_example() -> None:
+    """Every command's help shows how it is called."""
+    helps = dict(walk(typer.main.get_command(app)))
+    assert [name for name, text in helps.items() if f"anamnesis{name} " not in text + " "] == []
+
+
+def walk(command: object, name: str = "") -> Iterator[tuple[str, str]]:
+    """Every command, by what is typed for it, and its help."""
+    yield name, str(getattr(command, "help", ""))
+    if isinstance(command, TyperGroup):
+        for below, one in command.commands.items():
+            yield from walk(one, f"{name} {below}")
+
+
+def test_help_does_not_wait_for_what_it_does_not_need() -> None:
+    """`anamnesis --help` costs less than half a second of processor time."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}"}
+    subprocess.run(
+        [sys.executable, "-m", "services.console.main", "--help"], check=True, capture_output=True, env=environment
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+async def test_a_gateway_that_is_away_is_said_at_once(anamnesis: Command) -> None:
+    """Nothing listening is one line with what to do, status 1, within seconds."""
+    done = await asyncio.wait_for(anamnesis("status", ANAMNESIS_URL="http://127.0.0.1:1"), 10)
+    assert done.status == 1
+    assert done.err.count("\n") == 1
+    assert "cannot reach http://127.0.0.1:1" in done.err
+    assert "./deploy.sh local" in done.err
+
+
+async def test_a_wrong_key_is_said(anamnesis: Command) -> None:
+    """A refused key names the places that a key comes from."""
+    done = await anamnesis("--key", "anm_wrong", "recall", "anything")
+    assert done.status == 1
+    assert "ANAMNESIS_API_KEY" in done.err
+    assert "Traceback" not in done.err
+
+
+async def test_the_key_is_found_where_memory_left_it(anamnesis: Command, memory: Memory) -> None:
+    """Without a given key the one in the data directory is used; without any, the place is named."""
+    none = await anamnesis("recall", "anything", ANAMNESIS_API_KEY="")
+    assert none.status == 1
+    assert "api.key" in none.err
+    data = anamnesis.home / "data"
+    data.mkdir()
+    (data / "api.key").write_text(KEY + "\n")
+    memory.answers["/api/episodes/search"] = answer(hit("The bound was raised."))
+    assert (await anamnesis("recall", "anything", ANAMNESIS_API_KEY="")).status == 0
+
+
+async def test_the_address_is_found_where_the_services_left_it(anamnesis: Command, memory: Memory) -> None:
+    """Services on another port are found by what they wrote in the data directory."""
+    data = anamnesis.home / "data"
+    data.mkdir()
+    (data / "address").write_text(memory.url + "\n")
+    memory.answers["/api/episodes/search"] = answer(hit("The bound was raised."))
+    assert (await anamnesis("recall", "anything", ANAMNESIS_URL="")).status == 0
+
+
+async def test_the_key_of_an_env_file_is_used_but_never_its_address(anamnesis: Command, memory: Memory) -> None:
+    """An .env in the present directory may bring the key, and must not say where it is sent."""
+    (anamnesis.home / ".env").write_text(f"ANAMNESIS_URL=http://127.0.0.1:1\nANAMNESIS_API_KEY='{KEY}'\n")
+    (anamnesis.home / "data").mkdir()
+    (anamnesis.home / "data" / "address").write_text(memory.url + "\n")
+    memory.answers["/api/episodes/search"] = answer(hit("The bound was raised."))
+    done = await anamnesis("recall", "anything", ANAMNESIS_API_KEY="", ANAMNESIS_URL="")
+    assert done.status == 0, done.err
+
+
+async def test_a_recall_prints_a_line_a_hit(anamnesis: Command, memory: Memory) -> None:
+    """In a pipe an answer is tab-separated, one line a hit, and cannot steer the terminal."""
+    memory.answers["/api/episodes/search"] = answer(hit("First\nsecond \x1b[31mred\x07"), hit("Other", 0.25))
+    done = await anamnesis("recall", "why?", "--project", "shop", "--since", "2026-11-01", "--tag", "a", "--tag", "b")
+    lines = done.out.splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["SCORE", "0.500", "0.250"]
+    assert lines[1].split("\t")[2:4] == ["shop", "ep_1"]
+    assert "\x1b" not in done.out
+    assert "\x07" not in done.out
+    path, body = memory.asked[-1]
+    assert path == "/api/episodes/search"
+    assert b'"project_filter":"shop"' in body
+    assert b'"tag_filter":["a","b"]' in body
+
+
+async def test_silence_is_explained(anamnesis: Command, memory: Memory) -> None:
+    """When nothing relevant is remembered it says so, with the way to see the nearest; standard output stays empty."""
+    memory.answers["/api/episodes/search"] = answer()
+    done = await anamnesis("recall", "the price of tea")
+    assert (done.status, done.out) == (0, "")
+    assert "Nothing relevant is remembered" in done.err
+    assert "--floor 0" in done.err
+
+
+async def test_a_moment_that_is_none_is_refused(anamnesis: Command, memory: Memory) -> None:
+    """A moment that cannot be read names the option and what is expected; nothing is asked."""
+    done = await anamnesis("recall", "anything", "--since", "soon")
+    assert done.status == 1
+    assert "--since: 'soon' is no moment; expected a date" in done.err
+    assert [path for path, _ in memory.asked] == ["/health"]
+
+
+async def test_an_error_of_the_service_is_one_line(anamnesis: Command, memory: Memory) -> None:
+    """What the service reports is shown as it said it."""
+    done = await anamnesis("episodes", "show", "ep_9")
+    assert (done.status, done.err) == (1, "anamnesis: there is nothing at this path\n")
+
+
+async def test_an_export_appears_whole_or_not_at_all(anamnesis: Command, memory: Memory, tmp_path: Path) -> None:
+    """A file that exists is replaced by a complete export, and kept when the export breaks off."""
+    episode = Episode(**hit("Kept.").model_dump(exclude={"score", "reasons"})).model_dump_json()
+    target = tmp_path / "backup.jsonl"
+    target.write_text("before")
+    memory.answers["/api/episodes/export"] = web.Response(text=episode[:100], content_type="application/x-ndjson")
+    broken = await anamnesis("episodes", "export", "-o", str(target), "--project", "shop")
+    assert broken.status == 1
+    assert target.read_text() == "before"
+    memory.answers["/api/episodes/export"] = web.Response(text=episode + "\n", content_type="application/x-ndjson")
+    assert (await anamnesis("episodes", "export", "-o", str(target), "--project", "shop")).status == 0
+    assert target.read_text() == episode + "\n"
+    assert sorted(os.listdir(tmp_path)) == ["backup.jsonl", "home"]
+
+
+async def test_nothing_is_deleted_without_a_yes(anamnesis: Command, memory: Memory) -> None:
+    """Deleting and forgetting ask first; with nobody to answer they do nothing."""
+    for command in (("episodes", "delete", "ep_1"), ("forget", "ep_1")):
+        assert (await anamnesis(*command)).status == 1
+    assert memory.asked == []

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from bson import Timestamp
+from bson import Int64, Timestamp
 
 from tests.mongo_peer import text_search, vector_search
 from tests.mongo_peer.catalog import Catalog, SearchIndex
@@ -234,6 +234,9 @@ class Proxy:
             return None
         if names[0] == "$listSearchIndexes":
             return reply(message, self._list(command, pipeline[0]["$listSearchIndexes"], pipeline[1:]))
+        if names[0] == "$searchMeta" and self.text:
+            total = len(await self._text_search(command, pipeline[0]["$searchMeta"], upstream))
+            return reply(message, _batch(_namespace(command), [{"count": {"total": Int64(total)}}]))
         if names[0] == "$vectorSearch":
             found = await self._vector_search(command, pipeline[0]["$vectorSearch"], upstream)
         elif names[0] == "$search" and self.text:

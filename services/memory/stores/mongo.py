@@ -136,26 +136,26 @@ class MongoStore:
 
     async def insert(self, records: Sequence[Record]) -> list[Inserted]:
         await self._prepare_for(records)
-        results: list[Inserted] = []
-        for batch in mongo_write.batches(records):
-            write = ObjectId()
-            made = await self._transact(lambda places, session: mongo_write.insert(places, batch, write, session))  # noqa: B023 -- awaited within its turn
-            for record, result in zip(batch, made, strict=True):
-                if result.created:
-                    self._remember(record, record.episode.superseded_by is not None)
-            results.extend(made)
+        return [result for batch in mongo_write.batches(records) for result in await self._insert(batch)]
+
+    async def _insert(self, batch: Sequence[Record]) -> list[Inserted]:
+        write = ObjectId()
+        results = await self._transact(lambda places, session: mongo_write.insert(places, batch, write, session))
+        for record, result in zip(batch, results, strict=True):
+            if result.created:
+                self._remember(record, record.episode.superseded_by is not None)
         return results
 
     async def replace(self, records: Sequence[Record]) -> list[bool]:
         await self._prepare_for(records)
-        found: dict[str, bool] = {}
-        for batch in mongo_write.batches(records):
-            there = await self._transact(lambda places, session: mongo_write.replace(places, batch, session))  # noqa: B023 -- awaited within its turn
-            for record in batch:
-                if record.episode.episode_id in there:
-                    self._remember(record, there[record.episode.episode_id])
-            found.update(there)
-        return [record.episode.episode_id in found for record in records]
+        return [result for batch in mongo_write.batches(records) for result in await self._replace(batch)]
+
+    async def _replace(self, batch: Sequence[Record]) -> list[bool]:
+        found = await self._transact(lambda places, session: mongo_write.replace(places, batch, session))
+        for record in batch:
+            if (superseded := found.get(record.episode.episode_id)) is not None:
+                self._remember(record, superseded)
+        return [record.episode.episode_id in found for record in batch]
 
     async def remove(self, removal: Removal) -> tuple[int, int]:
         gone, windows, freed = await self._transact(
@@ -201,7 +201,7 @@ class MongoStore:
         episode = record.episode
         meta = documents.Meta(episode.project, episode.instance, episode.tags, episode.timestamp, superseded)
         vectors = {} if record.vectors is None else {cast(str, episode.embedding_model): record.vectors}
-        self._recent.put(episode.episode_id, Written(meta, frozenset(record.terms), vectors))
+        self._recent.put(episode.episode_id, Written(meta, dict(record.terms), vectors))
         for model, below in self._complete_below.items():
             if model not in vectors:
                 self._complete_below[model] = min(below, episode.episode_id)
@@ -461,8 +461,7 @@ async def _make_room(link: Link, model: Model) -> None:
 
 
 def _written(document: Stored, vectors: Mapping[str, Vectors]) -> Written:
-    terms = frozenset(cast(str, document["terms_text"]).split())
-    return Written(documents.meta(document), terms, vectors)
+    return Written(documents.meta(document), documents.counted(cast(str, document["terms_text"])), vectors)
 
 
 def _document(found: Stored) -> Document:

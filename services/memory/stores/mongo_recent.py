@@ -12,6 +12,7 @@ import numpy as np
 
 from services.memory.stores.base import Filter, Vector, Vectors
 from services.memory.stores.mongo_documents import Meta, matches
+from services.memory.stores.mongo_words import K1
 
 DEFAULT_SECONDS = 30.0
 MOST_WINDOWS = 16_384
@@ -24,7 +25,8 @@ class Written:
     """An episode as it was written."""
 
     meta: Meta
-    terms: frozenset[str]
+    terms: Mapping[str, int]
+    """And how often each occurs."""
     vectors: Mapping[str, Vectors]
     """By model."""
     at: float = field(default_factory=time.monotonic)
@@ -98,15 +100,20 @@ class Recent:
             )
         )
 
-    def sharing(self, terms: Sequence[str], where: Filter) -> dict[str, float]:
-        """Episode -> share (0..1] of these distinct terms that it holds, of those that hold any."""
+    def scores(self, weights: Mapping[str, float], where: Filter) -> dict[str, float]:
+        """Episode -> BM25 as if it were of average length, of those that hold any of the terms.
+
+        `weights`: what each term of the question can bring at most.
+        """
         self._trim()
-        wanted = set(terms)
-        return {
-            episode_id: len(wanted & entry.terms) / len(wanted)
-            for episode_id, entry in self._entries.items()
-            if wanted & entry.terms and matches(where, entry.meta)
-        }
+        scores: dict[str, float] = {}
+        for episode_id, entry in self._entries.items():
+            shared = weights.keys() & entry.terms.keys()
+            if shared and matches(where, entry.meta):
+                scores[episode_id] = sum(
+                    weights[term] * entry.terms[term] / (entry.terms[term] + K1) for term in shared
+                )
+        return scores
 
 
 def best_windows(episodes: Sequence[Vectors], question: Vector) -> list[float]:

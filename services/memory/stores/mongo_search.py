@@ -9,6 +9,7 @@ How a MongoDB without `$search` is served: by meaning alone, and the answer says
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 from pymongo.errors import OperationFailure
@@ -19,18 +20,17 @@ from services.memory.stores.base import Candidate, CandidateQuery, Candidates, F
 from services.memory.stores.mongo_documents import (
     EMBEDDING,
     EPISODES,
-    TEXT_INDEX,
     VECTOR_INDEX,
     Model,
     Stored,
     matching,
-    matching_words,
     pack,
     seconds,
     stacked,
 )
 from services.memory.stores.mongo_link import Link
 from services.memory.stores.mongo_recent import Recent, best_windows
+from services.memory.stores.mongo_words import Lucene
 
 EXACT_BELOW = 10_000
 """Episodes under a filter up to which a search is exact: the graph of an approximate one is no faster there."""
@@ -47,10 +47,23 @@ _SHOWN = ("session", "position", "timestamp", "trust", "superseded")
 _PROJECTION = dict.fromkeys(_SHOWN, 1)
 
 
-class _Words(NamedTuple):
+class Words(NamedTuple):
+    """What the lexical side says."""
+
     scores: dict[str, float]
     whole: bool
     """All that share a word are in it."""
+    ceiling: float
+
+
+@dataclass
+class Cosines:
+    """What the dense side says: cosines by episode."""
+
+    best: dict[str, float]
+    """Of the nearest window."""
+    opening: dict[str, float]
+    """Of the first window."""
 
 
 class Searcher:
@@ -62,14 +75,20 @@ class Searcher:
         self._recent = recent
         self._episodes = link.collection(EPISODES)
         self._sizes: dict[Filter, tuple[float, int]] = {}
+        self._words = Lucene(self._episodes)
         self.has_words = False
         """Whether the server answers `$search`."""
+
+    async def probe(self) -> None:
+        """Find out what the server can."""
+        self.has_words = await self._words.answers()
 
     async def candidates(self, query: CandidateQuery, model: Model | None) -> Candidates:
         """`model` none = nothing was ever embedded by it: found by words alone."""
         if model is not None and query.vector.shape != (model.dimension,):
             raise Invalid(f"the vectors of {model.name} have {model.dimension} dimensions, not {query.vector.shape}")
         meaning, words = await asyncio.gather(self._by_meaning(query, model), self._by_words(query))
+        cosines = Cosines(meaning, {})
         best = [_top(meaning, query.limit), _top(words.scores if words else {}, query.limit)]
         seeds = {episode_id for side in best for episode_id in side[: max(1, query.limit // 4)]}
         known, beside = await asyncio.gather(
@@ -78,12 +97,13 @@ class Searcher:
         )
         found = {**beside, **known}
         await asyncio.gather(
-            self._fill_meaning(query, model, found, meaning),
+            self._fill_meaning(query, model, found, cosines),
             self._fill_words(query, found, words),
         )
         return Candidates(
-            found=[_candidate(one, meaning, words) for one in found.values()],
+            found=[_candidate(one, cosines, words) for one in found.values()],
             lexical=ABSENT if words is None else "$search",
+            ceiling=None if words is None else words.ceiling,
         )
 
     # By meaning -------------------------------------------------------------------------------
@@ -155,19 +175,27 @@ class Searcher:
         return size
 
     async def _fill_meaning(
-        self, query: CandidateQuery, model: Model | None, found: Mapping[str, Stored], meaning: dict[str, float]
+        self, query: CandidateQuery, model: Model | None, found: Mapping[str, Stored], cosines: Cosines
     ) -> None:
-        """Cosines of those that were found by words or as neighbours."""
-        lacking = [episode_id for episode_id in found if episode_id not in meaning]
-        if model is None or not lacking:
+        """Cosines of the first windows, and of all windows of those that were found by words or as neighbours."""
+        if model is None or not found:
             return
-        vectors = await self.vectors(model, lacking)
-        if vectors:
-            meaning.update(zip(vectors, best_windows(list(vectors.values()), query.vector), strict=True))
+        lacking = [episode_id for episode_id in found if episode_id not in cosines.best]
+        known = [episode_id for episode_id in found if episode_id in cosines.best]
+        whole, first = await asyncio.gather(self.vectors(model, lacking), self.vectors(model, known, {"window": 0}))
+        if whole:
+            cosines.best.update(zip(whole, best_windows(list(whole.values()), query.vector), strict=True))
+        openings = [(episode_id, vectors[:1]) for part in (whole, first) for episode_id, vectors in part.items()]
+        if openings:
+            values = best_windows([opening for _, opening in openings], query.vector)
+            cosines.opening.update(zip((episode_id for episode_id, _ in openings), values, strict=True))
 
-    async def vectors(self, model: Model, episode_ids: Sequence[str]) -> dict[str, Vectors]:
+    async def vectors(self, model: Model, episode_ids: Sequence[str], only: Stored | None = None) -> dict[str, Vectors]:
+        """The windows of those that have them, in order; `only` says which windows."""
+        if not episode_ids:
+            return {}
         cursor = self._link.collection(model.collection).find(
-            {"episode_id": {"$in": list(episode_ids)}},
+            {"episode_id": {"$in": list(episode_ids)}, **(only or {})},
             {"_id": 0, "episode_id": 1, EMBEDDING: 1},
             sort=[("episode_id", 1), ("window", 1)],
             batch_size=10_000,
@@ -176,58 +204,28 @@ class Searcher:
 
     # By words ---------------------------------------------------------------------------------
 
-    async def _by_words(self, query: CandidateQuery) -> _Words | None:
+    async def _by_words(self, query: CandidateQuery) -> Words | None:
         """None where the server has no lexical side."""
         if not self.has_words:
             return None
         if not query.terms:
-            return _Words({}, whole=True)
-        scores = await self._spoken(query, [], query.limit)
-        whole = len(scores) < query.limit
-        # The index may not know the newest writes yet: they count by the share of words that they hold, measured
-        # by the best that was found, until it does.
-        highest = max(scores.values(), default=1.0)
-        for episode_id, share in self._recent.sharing(query.terms, query.where).items():
-            scores.setdefault(episode_id, share * highest)
-        return _Words(scores, whole)
-
-    async def _spoken(self, query: CandidateQuery, among: Sequence[str], limit: int) -> dict[str, float]:
-        """Episode -> score; `among` = only these."""
-        filters = matching_words(query.where)
-        if among:
-            filters.append({"in": {"path": "episode_id", "value": list(among)}})
-        compound: Stored = {"must": [{"text": {"path": "terms_text", "query": " ".join(query.terms)}}]}
-        if filters:
-            compound["filter"] = filters
-        cursor = await self._episodes.aggregate(
-            [
-                {"$search": {"index": TEXT_INDEX, "compound": compound}},
-                {"$limit": limit},
-                {"$project": {"_id": 1, "score": {"$meta": "searchScore"}}},
-            ],
-            batchSize=limit,
+            return Words({}, whole=True, ceiling=0.0)
+        scores, weights = await asyncio.gather(
+            self._words.scores(query.terms, query.where, query.limit), self._words.weights(query.terms)
         )
-        return {cast(str, hit["_id"]): cast(float, hit["score"]) for hit in await cursor.to_list()}
+        whole = len(scores) < query.limit
+        # The index may not know the newest writes yet: until it does, they count as texts of average length.
+        for episode_id, score in self._recent.scores(weights, query.where).items():
+            scores.setdefault(episode_id, score)
+        return Words(scores, whole, ceiling=sum(weights.values()))
 
-    async def _fill_words(self, query: CandidateQuery, found: Mapping[str, Stored], words: _Words | None) -> None:
+    async def _fill_words(self, query: CandidateQuery, found: Mapping[str, Stored], words: Words | None) -> None:
         """Lexical scores of those that were found by meaning or as neighbours."""
-        if words is None or words.whole or not query.terms:
+        if words is None or words.whole:
             return
         lacking = [episode_id for episode_id in found if episode_id not in words.scores]
         if lacking:
-            words.scores.update(await self._spoken(query, lacking, len(lacking)))
-
-    async def probe(self) -> None:
-        """Find out whether the server answers `$search`: one that does finds nothing by an index that is not there."""
-        stage: Stored = {"index": "probe", "text": {"path": "terms_text", "query": "probe"}}
-        try:
-            await (await self._episodes.aggregate([{"$search": stage}, {"$limit": 1}])).to_list()
-        except OperationFailure as error:
-            if error.code not in mongo_index.NO_SEARCH:
-                raise
-            self.has_words = False
-        else:
-            self.has_words = True
+            words.scores.update(await self._words.scores(query.terms, query.where, len(lacking), lacking))
 
     # Both -------------------------------------------------------------------------------------
 
@@ -272,15 +270,16 @@ def _top(scores: Mapping[str, float], limit: int) -> list[str]:
     return sorted(scores, key=lambda episode_id: (-scores[episode_id], episode_id))[:limit]
 
 
-def _candidate(document: Stored, meaning: Mapping[str, float], words: _Words | None) -> Candidate:
+def _candidate(document: Stored, cosines: Cosines, words: Words | None) -> Candidate:
     episode_id = cast(str, document["_id"])
     return Candidate(
         episode_id=episode_id,
-        dense=meaning.get(episode_id),
+        dense=cosines.best.get(episode_id),
         lexical=None if words is None else words.scores.get(episode_id, 0.0),
         session=cast(str | None, document["session"]),
         position=cast(int | None, document["position"]),
         timestamp=seconds(document["timestamp"]),
         trust=cast(str, document["trust"]),
         superseded=cast(bool, document["superseded"]),
+        opening=cosines.opening.get(episode_id),
     )

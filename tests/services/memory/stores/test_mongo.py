@@ -7,8 +7,9 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,11 +18,12 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, ServerSelectionTim
 
 from anamnesis.contracts.episodes import Episode, EpisodeSource
 from anamnesis.kit.errors import AnamnesisError, StorageFull, Unavailable
-from services.memory.stores.base import CandidateQuery, Candidates, Filter, Record, Removal, Vector, Vectors
+from services.memory.stores.base import CandidateQuery, Candidates, Filter, Record, Removal, Store, Vector, Vectors
 from services.memory.stores.mongo import MongoStore
 from services.memory.stores.mongo_documents import FILTER_FIELDS, Meta, collection_name, vector_index
 from services.memory.stores.mongo_link import translated
 from services.memory.stores.mongo_recent import Recent, Written
+from services.memory.stores.sqlite import SqliteStore
 from tests.mongo_peer import mongod
 from tests.mongo_peer.fixtures import Peer
 
@@ -282,13 +284,13 @@ def test_what_was_written_lately_is_bounded() -> None:
     meta = Meta("p", "laptop", (), BEGIN, False)
     recent = Recent(seconds=60, windows=10, episodes=100)
     for number in range(8):
-        recent.put(str(number), Written(meta, frozenset(), {MODEL: unit(number, windows=3)}))
+        recent.put(str(number), Written(meta, {}, {MODEL: unit(number, windows=3)}))
     assert set(recent.cosines(MODEL, unit(0)[0], Filter())) == {"5", "6", "7"}
     aged = Recent(seconds=0.05)
-    aged.put("old", Written(meta, frozenset({"a"}), {MODEL: unit(1)}))
+    aged.put("old", Written(meta, {"a": 1}, {MODEL: unit(1)}))
     time.sleep(0.1)
     assert aged.cosines(MODEL, unit(1)[0], Filter()) == {}
-    assert aged.sharing(["a"], Filter()) == {}
+    assert aged.scores({"a": 1.0}, Filter()) == {}
 
 
 # Search indexes ---------------------------------------------------------------------------------
@@ -450,6 +452,48 @@ async def test_words_of_the_newest_writes_count_at_once(peer: Peer, wordy: Mongo
     scores = {one.episode_id: one.lexical or 0 for one in found.found}
     assert set(scores) == {"ep00010", "ep00020"}
     assert scores["ep00020"] > scores["ep00010"] > 0
+
+
+async def test_lexical_scores_are_those_of_the_embedded_store(peer: Peer, wordy: MongoStore, tmp_path: Path) -> None:
+    """BM25, its ceiling and the cosines agree between both stores, so that one floor and one set of weights serve."""
+    dice = random.Random(2)
+    words = [f"w{number}" for number in range(30)]
+    batch = [
+        record(
+            number,
+            vectors=unit(number, windows=dice.randint(1, 3)),
+            terms={word: dice.randint(1, 5) for word in dice.sample(words, dice.randint(1, 12))},
+        )
+        for number in range(0, 400, 10)
+    ]
+    embedded = SqliteStore(tmp_path / "store.db")
+    await embedded.open()
+    stores: tuple[Store, ...] = (wordy, embedded)
+    for store in stores:
+        await store.prepare(MODEL, WIDTH)
+        await store.insert(batch)
+        await store.activate(MODEL)
+    fresh = MongoStore(peer.uri, wordy.database)
+    await fresh.open()
+    for where in (Filter(), Filter(since=BEGIN + timedelta(minutes=150))):
+        query = ask(unit(3)[0], *words[:5], "unknown", where=where, limit=6)
+        mine, theirs = await fresh.candidates(query), await embedded.candidates(query)
+        assert mine.ceiling == pytest.approx(theirs.ceiling, rel=1e-5)
+        ours, known = ({one.episode_id: one for one in answer.found} for answer in (mine, theirs))
+        assert set(ours) == set(known)
+        for name, candidate in ours.items():
+            assert candidate.lexical == pytest.approx(known[name].lexical, rel=1e-4, abs=1e-5)
+            assert candidate.dense == pytest.approx(known[name].dense, abs=1e-5)
+            assert candidate.opening == pytest.approx(_opening(batch, name), abs=1e-5)
+    await fresh.close()
+    await embedded.close()
+
+
+def _opening(batch: Sequence[Record], episode_id: str) -> float:
+    """The cosine of the first window of an episode and the question above."""
+    (vectors,) = (one.vectors for one in batch if one.episode.episode_id == episode_id)
+    assert vectors is not None
+    return float(vectors[0] @ unit(3)[0])
 
 
 # Errors -----------------------------------------------------------------------------------------

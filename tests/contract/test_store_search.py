@@ -94,10 +94,14 @@ async def test_candidates_are_what_plain_loops_find(
     assert set(found) <= {record.episode.episode_id for record in _POOL if passes(record, where)}
     if answer.lexical != "$search":
         assert set(found) <= wanted.may
-    records = {record.episode.episode_id: record.episode for record in _POOL}
+    by_name = {record.episode.episode_id: record for record in _POOL}
     for name, candidate in found.items():
-        episode = records[name]
+        episode = by_name[name].episode
         assert candidate.dense == (None if wanted.dense[name] is None else pytest.approx(wanted.dense[name], abs=1e-5))
+        if candidate.opening is not None:
+            vectors = by_name[name].vectors
+            assert vectors is not None
+            assert candidate.opening == pytest.approx(float(vectors[0] @ query.vector), abs=1e-5)
         assert (candidate.session, candidate.position, candidate.trust, candidate.superseded) == (
             episode.source.session,
             episode.source.position,

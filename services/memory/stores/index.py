@@ -340,6 +340,10 @@ def _top(scores: Scores, above: float, limit: int) -> NDArray[np.int64]:
     return slots[np.argsort(-values, kind="stable")]
 
 
+def _cosines(scores: Scores) -> list[float | None]:
+    return [None if score == -np.inf else score for score in scores.tolist()]
+
+
 def _found(frame: Frame, mask: Flags | None, dense: Scores | None, words: Lexical, query: CandidateQuery) -> Candidates:
     lexical = words.scores
     by_words = _top(lexical, 0.0, query.limit)
@@ -348,32 +352,19 @@ def _found(frame: Frame, mask: Flags | None, dense: Scores | None, words: Lexica
     beside = frame.columns.neighbours(np.union1d(by_words[:seeds], by_meaning[:seeds]), mask)
     slots = np.unique(np.concatenate((by_words, by_meaning, beside)))
     columns = frame.columns
-    cosines = (
-        [None] * len(slots)
-        if dense is None
-        else [None if value == -np.inf else value for value in dense[slots].tolist()]
+    nothing: list[float | None] = [None] * len(slots)
+    matrix = frame.matrices.get(query.model)
+    fields = zip(
+        [columns.ids[slot] for slot in slots.tolist()],
+        _cosines(dense[slots]) if dense is not None else nothing,
+        lexical[slots].tolist(),
+        [columns.session_names[code] if code >= 0 else None for code in columns.session[slots].tolist()],
+        [position if position >= 0 else None for position in columns.position[slots].tolist()],
+        (columns.time[slots] / 1000).tolist(),
+        [columns.trusts[code] for code in columns.trust[slots].tolist()],
+        frame.superseded[slots].tolist(),
+        _cosines(matrix.opening(query.vector, slots)) if dense is not None and matrix is not None else nothing,
+        strict=True,
     )
-    found = [
-        Candidate(
-            episode_id=columns.ids[slot],
-            dense=cosine,
-            lexical=shared,
-            session=columns.session_names[session] if session >= 0 else None,
-            position=position if position >= 0 else None,
-            timestamp=time / 1000,
-            trust=columns.trusts[trust],
-            superseded=superseded,
-        )
-        for slot, cosine, shared, session, position, time, trust, superseded in zip(
-            slots.tolist(),
-            cosines,
-            lexical[slots].tolist(),
-            columns.session[slots].tolist(),
-            columns.position[slots].tolist(),
-            columns.time[slots].tolist(),
-            columns.trust[slots].tolist(),
-            frame.superseded[slots].tolist(),
-            strict=True,
-        )
-    ]
+    found = list(map(Candidate._make, fields))
     return Candidates(found, "bm25", words.ceiling)

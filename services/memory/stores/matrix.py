@@ -134,6 +134,14 @@ class Matrix:
         out[having] = scores
         return out
 
+    def opening(self, question: Vectors, slots: NDArray[np.int64]) -> Scores:
+        """(d), slots (s) -> (s): cosine of the question and each slot's first window; -inf without vectors."""
+        out = np.full(len(slots), _NOTHING, dtype=np.float32)
+        entries = self.entries[slots]
+        having = np.flatnonzero(entries >= 0)
+        out[having] = self.rows[self.starts[entries[having]]] @ question
+        return out
+
     def _rows_of(self, entries: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Row numbers of these entries, joined, and how many each has."""
         firsts = self.starts[entries]

@@ -136,6 +136,10 @@ class IndexMachine(RuleBasedStateMachine):
         assert answer.ceiling == pytest.approx(wanted.ceiling, abs=1e-4)
         for name, one in found.items():
             assert one.lexical == pytest.approx(wanted.lexical[name], abs=1e-4)
+            vectors = next(record.vectors for record in self.kept.values() if record.episode.episode_id == name)
+            assert one.opening == (
+                None if vectors is None else pytest.approx(float(vectors[0] @ query.vector), abs=1e-5)
+            )
             assert one.dense == (None if wanted.dense[name] is None else pytest.approx(wanted.dense[name], abs=1e-5))
 
     @invariant()

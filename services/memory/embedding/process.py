@@ -89,10 +89,10 @@ class WorkerProcess:
                 stdout = self._process.stdout
                 assert stdout is not None
                 payload = await stdout.readexactly(4 * reply.rows * reply.dimension)
+        except TimeoutError as error:  # an OSError too: it must come first
+            raise WorkerDied(f"a batch took longer than {timeout:.0f} s") from error
         except (OSError, asyncio.IncompleteReadError) as error:
             raise WorkerDied("it ended while at work") from error
-        except TimeoutError as error:
-            raise WorkerDied(f"a batch took longer than {timeout:.0f} s") from error
         vectors = np.frombuffer(payload, dtype=np.float32).reshape(reply.rows, reply.dimension)
         return Answer(vectors, reply.seconds, reply.over_length)
 

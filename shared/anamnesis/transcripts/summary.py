@@ -28,6 +28,16 @@ _FILLER = re.compile(
 )
 
 
+_BOILERPLATE = re.compile(
+    r"(?i)^(?:here(?:'s| is| are) .{0,120}:|this (?:will )?outputs?:"
+    r"|(?:step-by-step )?(?:explanation|guide|summary|output|overview|conclusion|notes?)"
+    r"|(?:updated|improved|example|complete|full|revised|enhanced|modified|final|sample)"
+    r" (?:code|implementation|example|version)"
+    r"|(?:key )?(?:changes|improvements|points|features|considerations)(?: and \w+)?):?$"
+)
+"""Lines that only announce what has been left out of a summary: code, or the list that follows anyway."""
+
+
 def summarise(asked: Sequence[str], done: Sequence[Done], said: Sequence[str], interrupted: bool) -> str:
     """Up to three lines: the request, the deeds, the outcome. Bounded, and never empty where anything was said.
 
@@ -111,6 +121,7 @@ def _listed(items: Sequence[str], most: int) -> str:
 def _outcome(said: Sequence[str]) -> str:
     """The leading sentences of the last text that says something; a short one is led in by the one before."""
     texts = [plain for text in said if (plain := prose(text, _PRAISE, _FILLER))]
+    texts = texts or [plain for text in said if (plain := prose(text))]
     if not texts:
         return ""
     last = _head(texts[-1], MAX_OUTCOME)
@@ -126,12 +137,15 @@ def prose(text: str, *fillers: re.Pattern[str]) -> str:
     for line in _FENCE.sub("", text[:20_000]).splitlines():
         if not line.strip() or _NOISE.match(line):
             continue
-        line = _BULLET.sub("", _HEADING.sub("", line.strip()))
-        kept.append(line if line[-1:] in ".!?:;,…" else line + ";" if _is_item(line) else line)
-    flat = _STRESS.sub(r"\2", " ".join(kept)).strip(" ;")
+        line = _STRESS.sub(r"\2", _BULLET.sub("", _HEADING.sub("", line.strip())))
+        if fillers and _BOILERPLATE.match(line):
+            continue
+        if line:
+            kept.append(line if line[-1] in ".!?:;,…" or not _is_item(line) else line + ";")
+    flat = " ".join(kept).strip(" ;")
     sentences = [sentence for sentence in _SENTENCE.split(flat) if sentence]
     telling = [sentence for sentence in sentences if not any(f.match(sentence.strip()) for f in fillers)]
-    return " ".join(telling or sentences)
+    return " ".join(telling)
 
 
 def _is_item(line: str) -> bool:

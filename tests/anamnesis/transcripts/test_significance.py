@@ -1,0 +1,54 @@
+"""Which exchanges are worth remembering."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anamnesis.transcripts.significance import Rules, decide
+
+LONG = "a sentence that is long enough to be worth keeping in memory for some time to come"
+TEXTS = st.lists(st.sampled_from(["ok", "thanks!", "/clear", "go on", LONG, "why?"]), max_size=3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said", "deeds", "reason"),
+    [
+        ([LONG], [LONG], 0, "kept"),
+        (["ok"], [LONG], 0, "nod"),
+        (["Danke, ok"], ["gern"], 0, "too-short"),
+        (["continue"], ["Done."], 3, "kept"),
+        (["continue"], [LONG * 5], 0, "kept"),
+        (["why?"], [], 0, "unanswered"),
+        ([LONG], [], 0, "kept"),
+        (["why?"], ["because"], 0, "too-short"),
+        ([], [LONG], 0, "kept"),
+    ],
+)
+def test_the_reason_is_named(asked: list[str], said: list[str], deeds: int, reason: str) -> None:
+    """Every decision has its reason."""
+    decision = decide(asked, said, deeds, command=False, sidechain=False, project="p", rules=Rules())
+    assert (decision.reason, decision.keep) == (reason, reason == "kept")
+
+
+def test_rules_can_be_set() -> None:
+    """Projects and subagents are left out on request, commands and nods kept."""
+    off = Rules(min_said=0, min_unanswered=0, nods=False, commands=False)
+    assert decide(["ok"], [], 0, command=True, sidechain=False, project="p", rules=off).keep
+    excluded = Rules(exclude_projects=("client-*",))
+    assert decide([LONG], [], 0, command=False, sidechain=False, project="client-x", rules=excluded).reason == (
+        "project-excluded"
+    )
+    assert decide(
+        [LONG], [LONG], 1, command=False, sidechain=True, project="p", rules=Rules(sidechains=True)
+    ).reason == ("sidechain")
+    assert decide(["Warmup"], [LONG], 0, command=False, sidechain=True, project="p", rules=Rules()).reason == "warm-up"
+
+
+@given(TEXTS, TEXTS, TEXTS, st.integers(0, 2), st.integers(0, 2), st.booleans())
+def test_growing_never_makes_an_exchange_less_worth(
+    asked: list[str], said: list[str], more: list[str], deeds: int, later: int, command: bool
+) -> None:
+    """What is kept stays kept however the answer goes on, so that reading in pieces ends like reading whole."""
+    before = decide(asked, said, deeds, command=command, sidechain=False, project="p", rules=Rules())
+    after = decide(asked, said + more, deeds + later, command=command, sidechain=False, project="p", rules=Rules())
+    assert after.keep or not before.keep

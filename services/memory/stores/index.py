@@ -14,6 +14,7 @@ Legend: n slots, s chosen slots, k questions, d width.
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -85,6 +86,11 @@ class Frame:
     @property
     def n(self) -> int:
         return self.columns.n
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        alive = None if self.living == self.n else self.alive[: self.n]
+        return Corpus.of(self.columns.length[: self.n], alive, self.living, self.length)
 
     def mask(self, where: Filter) -> Flags | None:
         """(n): the slots meant; none = all."""
@@ -301,11 +307,9 @@ class MemoryIndex:
                 if mask is not None:
                     scores[~mask] = -np.inf
                 dense[at] = scores
-        alive = None if frame.living == frame.n else frame.alive[: frame.n]
-        corpus = Corpus.of(frame.columns.length[: frame.n], alive, frame.living, frame.length)
         found = []
         for query, mask, dense_scores in zip(queries, masks, dense, strict=True):
-            lexical = postings.bm25(frame.terms, map(postings.key, set(query.terms)), corpus, mask)
+            lexical = postings.bm25(frame.terms, map(postings.key, set(query.terms)), frame.corpus, mask)
             found.append(_found(frame, mask, dense_scores, lexical, query))
         return found
 
@@ -349,8 +353,9 @@ def _found(frame: Frame, mask: Flags | None, dense: Scores | None, words: Lexica
     by_words = _top(lexical, 0.0, query.limit)
     by_meaning = np.zeros(0, dtype=np.int64) if dense is None else _top(dense, -np.inf, query.limit)
     seeds = max(1, query.limit // 4)
-    beside = frame.columns.neighbours(np.union1d(by_words[:seeds], by_meaning[:seeds]), mask)
-    slots = np.unique(np.concatenate((by_words, by_meaning, beside)))
+    best = np.array(sorted({*by_words[:seeds].tolist(), *by_meaning[:seeds].tolist()}), dtype=np.int64)
+    beside = frame.columns.neighbours(best, mask)
+    slots = np.array(sorted({*by_words.tolist(), *by_meaning.tolist(), *beside.tolist()}), dtype=np.int64)
     columns = frame.columns
     nothing: list[float | None] = [None] * len(slots)
     matrix = frame.matrices.get(query.model)

@@ -7,10 +7,9 @@ share a hash with a probability of 3e-8. Slots are places in the in-memory index
 Legend: n slots, p postings, t distinct terms.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from math import log1p
 from typing import NamedTuple
 
 import numpy as np
@@ -93,12 +92,14 @@ class Segment:
     def __len__(self) -> int:
         return len(self.slots)
 
-    def span(self, term: int) -> tuple[int, int]:
-        """Where the postings of a key lie; equal ends where it has none."""
-        at = int(np.searchsorted(self.keys, np.uint64(term)))
-        if at == len(self.keys) or int(self.keys[at]) != term:
-            return 0, 0
-        return int(self.starts[at]), int(self.starts[at + 1])
+    def spans(self, terms: Keys) -> Iterator[tuple[int, int, int]]:
+        """(place, first, last) of those of the terms that have postings here; `place` is the term's among `terms`."""
+        if not len(self.keys):
+            return
+        found = np.minimum(np.searchsorted(self.keys, terms), len(self.keys) - 1)
+        for place in np.flatnonzero(self.keys[found] == terms).tolist():
+            at = int(found[place])
+            yield place, int(self.starts[at]), int(self.starts[at + 1])
 
     def moved(self, to: Slots) -> "Segment":
         """The same postings with slot s at to[s]; those with to[s] < 0 are left out, as are terms without any."""
@@ -158,8 +159,8 @@ def flags(segments: Segments, term: int, n: int) -> Flags:
     """(n): which slots hold the term."""
     found = np.zeros(n, dtype=np.bool_)
     for segment in segments:
-        first, last = segment.span(term)
-        found[segment.slots[first:last]] = True
+        for _, first, last in segment.spans(np.array([term], dtype=np.uint64)):
+            found[segment.slots[first:last]] = True
     return found
 
 
@@ -195,27 +196,27 @@ def bm25(segments: Segments, terms: Iterable[int], corpus: Corpus, mask: Flags |
 
     idf = ln(1 + (N - df + 0.5) / (df + 0.5)) over the episodes alive, whatever the mask.
     """
+    keys = np.fromiter(terms, dtype=np.uint64)
     scores = np.zeros(len(corpus.norms), dtype=np.float32)
-    ceiling = 0.0
-    for term in terms:
-        spans = [(segment, *segment.span(term)) for segment in segments]
-        parts = [
-            (segment.slots[first:last], segment.times[first:last]) for segment, first, last in spans if last > first
-        ]
-        if corpus.alive is None:
-            frequency = sum(len(slots) for slots, _ in parts)
-        else:
-            frequency = sum(int(np.count_nonzero(np.take(corpus.alive, slots, mode="clip"))) for slots, _ in parts)
-        most = log1p((corpus.episodes - frequency + 0.5) / (frequency + 0.5)) * (K1 + 1)
-        ceiling += most
-        for slots, times in parts:
-            if mask is not None:
-                kept = np.take(mask, slots, mode="clip")
-                slots, times = slots[kept], times[kept]
-            share = times.astype(np.float32)
-            norm = np.take(corpus.norms, slots, mode="clip")
-            norm += share
-            share /= norm
-            share *= np.float32(most)
-            np.add.at(scores, slots, share)
-    return Lexical(scores, ceiling)
+    frequencies = np.zeros(len(keys), dtype=np.int64)
+    parts: list[tuple[int, Slots, Times]] = []
+    for segment in segments:
+        for term, first, last in segment.spans(keys):
+            slots = segment.slots[first:last]
+            alive = last - first if corpus.alive is None else int(np.take(corpus.alive, slots, mode="clip").sum())
+            frequencies[term] += alive
+            parts.append((term, slots, segment.times[first:last]))
+    most = np.log1p((corpus.episodes - frequencies + 0.5) / (frequencies + 0.5)) * (K1 + 1)
+    if parts:
+        slots = np.concatenate([slots for _, slots, _ in parts])
+        times = np.concatenate([times for _, _, times in parts])
+        share = np.repeat(most[[term for term, _, _ in parts]].astype(np.float32), [len(s) for _, s, _ in parts])
+        if mask is not None:
+            kept = np.take(mask, slots, mode="clip")
+            slots, times, share = slots[kept], times[kept], share[kept]
+        often = times.astype(np.float32)
+        share *= often
+        often += np.take(corpus.norms, slots, mode="clip")
+        share /= often
+        np.add.at(scores, slots, share)
+    return Lexical(scores, float(most.sum()))

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2119,SC2120 # the arguments of env_pull are deploy.sh's
 # Docker Compose, for deploy.sh, which sources this file and calls one function a verb:
 #   compose_up [SERVICE..]        pull settings, make .env, build, start, wait until everything is ready, say where it is
 #   compose_start [SERVICE..]     the same without building
@@ -100,7 +100,7 @@ compose_run() {
   if compose up --detach --no-build --wait --wait-timeout "${ANAMNESIS_WAIT:-300}" "$@"; then return 0; fi
   echo "Not everything became ready:" >&2
   compose ps --all >&2
-  for name in $(compose ps --all --format '{{.Service}} {{.State}} {{.Health}}' | awk '!/ running healthy$/ {print $1}' | sort -u); do
+  for name in $(compose ps --all --format '{{.Service}} {{.State}} {{.Health}}' | awk '!/ (running healthy|created )$/ {print $1}' | sort -u); do
     printf '\nThe last lines of %s:\n' "$name" >&2
     compose logs --no-log-prefix --tail 20 "$name" >&2
   done
@@ -108,19 +108,20 @@ compose_run() {
 }
 
 compose_where() {
-  local bind port
+  local bind port database
   bind=${ANAMNESIS_BIND:-$(compose_value ANAMNESIS_BIND)}
   port=${ANAMNESIS_GATEWAY_PORT:-$(compose_value ANAMNESIS_GATEWAY_PORT)}
+  database=${ANAMNESIS_MONGODB_PORT:-$(compose_value ANAMNESIS_MONGODB_PORT)}
   cat <<TEXT
 
 Anamnesis is ready.
   gateway    http://${bind:-127.0.0.1}:${port:-3010}   (key: ANAMNESIS_API_KEY in .env)
-  database   127.0.0.1:5438, user anamnesis          (password: ANAMNESIS_MONGODB_PASSWORD in .env)
-  episodes   in the volumes anamnesis_mongo-*        (./deploy.sh down leaves them)
+  database   127.0.0.1:${database:-5438}, user anamnesis   (password: ANAMNESIS_MONGODB_PASSWORD in .env)
+  data       in the volumes ${COMPOSE_PROJECT_NAME:-anamnesis}_*; './deploy.sh down' leaves them
 Try:
-  ./deploy.sh status
-  anamnesis ingest ~/.claude/projects
-  anamnesis recall "how did we fix the flaky upload test?"
+  ./deploy.sh setup    # once: makes the command on this machine
+  .venv/bin/anamnesis ingest ~/.claude/projects
+  .venv/bin/anamnesis recall "how did we fix the flaky upload test?"
 TEXT
 }
 
@@ -165,7 +166,7 @@ compose_rocm() { compose_die "The trainer on AMD GPUs is not part of this releas
 # The Python that has boto3: the project's own environment, or a small one made for this.
 env_python() {
   local python
-  for python in "$COMPOSE_ROOT/.venv/bin/python" "$COMPOSE_ROOT/.venv-aws/bin/python"; do
+  for python in "${VENV:-$COMPOSE_ROOT/.venv}/bin/python" "$COMPOSE_ROOT/.venv-aws/bin/python"; do
     if [[ -x $python ]] && "$python" -c 'import boto3' 2>/dev/null; then
       printf '%s' "$python"
       return

@@ -7,13 +7,11 @@ import stat
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from moto.server import ThreadedMotoServer
 
 from deploy.env import main
 from deploy.secret import explained
@@ -23,46 +21,11 @@ NAME = "ANAMNESIS-Secrets"
 HIDDEN = "v4lue-that-must-not-show"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def aws(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A fresh account; this process's AWS settings point at it and at nothing else."""
-    reset(server)
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    (tmp_path / "config").write_text("[profile team]\nregion = eu-central-1\n")
-    (tmp_path / "credentials").write_text("[team]\naws_access_key_id = team\naws_secret_access_key = secret\n")
-    settings = {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_REGION": "eu-central-1",
-        "AWS_DEFAULT_REGION": "eu-central-1",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_CONFIG_FILE": str(tmp_path / "config"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": "127.0.0.1",
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("ANAMNESIS_SECRETS_NAME", raising=False)
-    monkeypatch.chdir(tmp_path)
-    return server
-
-
-def reset(server: str, unchecked: float | None = None) -> None:
-    """Empty the account; after `unchecked` more requests it checks permissions."""
-    path, body = ("reset", b"") if unchecked is None else ("reset-auth", str(unchecked).encode())
+def check_permissions(server: str, after: float) -> None:
+    """From so many more requests on, the account checks what a caller may do."""
+    headers = {"Content-Type": "text/plain"}
     request = urllib.request.Request(
-        f"{server}/moto-api/{path}", data=body, method="POST", headers={"Content-Type": "text/plain"}
+        f"{server}/moto-api/reset-auth", data=str(after).encode(), headers=headers, method="POST"
     )
     urllib.request.urlopen(request, timeout=10).read()
 
@@ -114,7 +77,8 @@ def test_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert "no AWS profile 'nobody'" in capsys.readouterr().err
 
 
-def test_as_a_process(aws: str) -> None:
+@pytest.mark.usefixtures("aws")
+def test_as_a_process() -> None:
     """The command runs by itself, as deploy.sh runs it; a value read from standard input reaches no output."""
     keep("{}")
     command = [sys.executable, "-m", "deploy.env", "set", "ANAMNESIS_SERVICE_KEY", "-"]
@@ -220,12 +184,12 @@ def test_access_denied(aws: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     key = users.create_access_key(UserName="guest")["AccessKey"]
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
-    reset(aws, unchecked=0)
+    check_permissions(aws, after=0)
     try:
         assert main(["pull"]) == 1
         assert "need secretsmanager:GetSecretValue" in capsys.readouterr().err
     finally:
-        reset(aws, unchecked=math.inf)
+        check_permissions(aws, after=math.inf)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,153 @@
+"""The shell functions behind `deploy.sh up`: what they make of .env, and what they say when they cannot go on."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of what the functions need, so that nobody's .env is touched."""
+    directory = tmp_path / "project"
+    shutil.copytree(ROOT / "deploy", directory / "deploy", ignore=shutil.ignore_patterns("__pycache__"))
+    return directory
+
+
+def call(project: Path, function: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Call one function as deploy.sh does."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ANAMNESIS_")}
+    script = 'set -euo pipefail; source deploy/compose.sh; "$@"'
+    return subprocess.run(
+        ["bash", "-c", script, "deploy", function, *arguments],
+        cwd=project,
+        env={**inherited, "VENV": sys.prefix, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def variables(project: Path) -> dict[str, str]:
+    lines = (project / ".env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def test_prepare_makes_keys(project: Path) -> None:
+    """The first call makes .env, mode 600, with keys of 256 bits, and shows the API key; the second changes nothing."""
+    first = call(project, "compose_prepare")
+    made = variables(project)
+    secrets = ("ANAMNESIS_API_KEY", "ANAMNESIS_SERVICE_KEY", "ANAMNESIS_MONGODB_PASSWORD")
+    assert all(len(made[name].removeprefix("anm_")) == 64 for name in secrets)
+    assert len({made[name] for name in secrets}) == 3
+    assert stat.S_IMODE((project / ".env").stat().st_mode) == 0o600
+    assert made["ANAMNESIS_API_KEY"] in first.stdout
+    assert made["ANAMNESIS_SERVICE_KEY"] not in first.stdout + first.stderr
+    assert made["ANAMNESIS_MONGODB_PASSWORD"] not in first.stdout + first.stderr
+    second = call(project, "compose_prepare")
+    assert second.stdout == second.stderr == ""
+    assert variables(project) == made
+
+
+def test_prepare_keeps_what_is_there(project: Path) -> None:
+    """What .env has stays, a last line without its end too; a file that others can read is closed, and it says so."""
+    (project / ".env").write_text("ANAMNESIS_API_KEY=mine\n# note\nANAMNESIS_BIND=0.0.0.0")
+    (project / ".env").chmod(0o644)
+    done = call(project, "compose_prepare")
+    assert "was readable by others" in done.stdout
+    assert (project / ".env").read_text().startswith("ANAMNESIS_API_KEY=mine\n# note\nANAMNESIS_BIND=0.0.0.0\n")
+    assert stat.S_IMODE((project / ".env").stat().st_mode) == 0o600
+    assert variables(project)["ANAMNESIS_API_KEY"] == "mine"
+
+
+def test_prepare_takes_a_given_key(project: Path) -> None:
+    """A key given in the environment is kept for the next start and not shown; a weak one is refused by name."""
+    done = call(project, "compose_prepare", ANAMNESIS_API_KEY="given-" + "x" * 20)
+    assert variables(project)["ANAMNESIS_API_KEY"] == "given-" + "x" * 20
+    assert "given-" not in done.stdout + done.stderr
+    (project / ".env").unlink()
+    refused = call(project, "compose_prepare", ANAMNESIS_API_KEY="short")
+    assert refused.returncode != 0
+    assert refused.stderr.startswith("ANAMNESIS_API_KEY: expected 16 to 200")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("A=1\n", "1"), ("A=1\nA=2", "2"), ("export A='a b'\n", "a b"), ('A = "x"\n', "x"), ("B=1\n", ""), ("#A=1\n", "")],
+)
+def test_value_is_read_not_run(project: Path, text: str, value: str) -> None:
+    """A value of .env is taken from its last line, without its quotes; the file is never run."""
+    (project / ".env").write_text(text + "\nB=$(touch ran)\n")
+    assert call(project, "compose_value", "A").stdout == value
+    assert not (project / "ran").exists()
+
+
+def test_without_docker(project: Path, tmp_path: Path) -> None:
+    """Without Docker, `up` says so, names the way that needs none, and leaves no .env behind."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "dirname"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    done = call(project, "compose_up", PATH=str(tools))
+    assert done.returncode != 0
+    assert "Docker is not installed" in done.stderr
+    assert "./deploy.sh local" in done.stderr
+    assert not (project / ".env").exists()
+
+
+def test_without_an_engine(project: Path, tmp_path: Path) -> None:
+    """Where Docker is installed and its engine does not run, `up` says that and starts nothing."""
+    if not shutil.which("docker"):
+        pytest.skip("there is no docker command on this machine")
+    done = call(project, "compose_up", DOCKER_HOST=f"unix://{tmp_path}/none.sock")
+    assert done.returncode != 0
+    assert "The Docker engine does not answer" in done.stderr or "no Compose plugin" in done.stderr
+    assert not (project / ".env").exists()
+
+
+@pytest.mark.parametrize("verb", ["compose_cuda", "compose_rocm"])
+def test_gpu_verbs_say_that_they_are_not_there(project: Path, verb: str) -> None:
+    """The verbs of the GPU trainer fail with one plain sentence."""
+    done = call(project, verb)
+    assert done.returncode != 0
+    assert "not part of this release" in done.stderr
+
+
+@pytest.mark.usefixtures("aws")
+def test_settings_are_pulled_first(project: Path, tmp_path: Path) -> None:
+    """With a secret configured, its values come into .env before keys are made, so shared keys are not made anew."""
+    client = boto3.client("secretsmanager")
+    client.create_secret(Name="team/memory", SecretString='{"ANAMNESIS_API_KEY": "shared-key-of-the-team"}')
+    (project / ".env").write_text("ANAMNESIS_SECRETS_NAME=team/memory\n")
+    done = call(project, "compose_settings", HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert variables(project)["ANAMNESIS_API_KEY"] == "shared-key-of-the-team"
+    assert variables(project)["ANAMNESIS_SECRETS_NAME"] == "team/memory"
+    assert "shared-key" not in done.stdout + done.stderr
+    assert "ANAMNESIS_API_KEY" not in done.stdout
+    assert (tmp_path / ".claude/projects").is_dir()
+
+
+@pytest.mark.usefixtures("aws")
+def test_nothing_starts_without_the_settings(project: Path) -> None:
+    """When a configured secret cannot be had, `up` ends before it makes keys of its own."""
+    done = call(project, "compose_settings", ANAMNESIS_SECRETS_NAME="nowhere")
+    assert done.returncode != 0
+    assert "there is no such secret" in done.stderr
+    assert "Nothing was started" in done.stderr
+    assert not (project / ".env").exists()
+
+
+@pytest.mark.usefixtures("aws")
+def test_env_verbs(project: Path) -> None:
+    """`env set` and `env pull` work from the shell as they do in Python."""
+    assert call(project, "env_set", "ANAMNESIS_LOG_LEVEL", "debug", "--create").returncode == 0
+    assert call(project, "env_pull").returncode == 0
+    assert variables(project) == {"ANAMNESIS_LOG_LEVEL": "debug"}

@@ -206,7 +206,7 @@ stop_services() {
 make_locks() {
   local scratch uv leftover
   scratch=$(mktemp -d)
-  # shellcheck disable=SC2064 - the directory of this call
+  # shellcheck disable=SC2064 # the directory of this call
   trap "rm -rf '$scratch'" EXIT
   "$(find_python)" -m venv "$scratch/venv"
   "$scratch/venv/bin/python" -m pip install --quiet --disable-pip-version-check "uv==$UV"

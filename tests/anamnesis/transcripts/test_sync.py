@@ -277,7 +277,7 @@ async def test_batches_are_bounded_and_two_at_a_time(tmp_path: Path) -> None:
     assert (progress.bytes_done, progress.files_done) == (progress.bytes, 8)
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.01, 0.03])
+@pytest.mark.parametrize("moment", [0.0, 0.2])
 async def test_stopping_keeps_what_was_sent(tmp_path: Path, moment: float) -> None:
     """A run that is stopped, at whatever moment, waits for what it has sent; the next one sends none of it again."""
     for number in range(4):
@@ -290,7 +290,7 @@ async def test_stopping_keeps_what_was_sent(tmp_path: Path, moment: float) -> No
         async def push(self, batch: EpisodeBatch) -> BatchResult:
             sent.update(one.episode_id or "" for one in batch.episodes)
             begun.set()
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)
             return await super().push(batch)
 
     memory = Slow()

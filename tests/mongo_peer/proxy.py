@@ -100,6 +100,8 @@ class Proxy:
     ) -> None:
         self.catalog = Catalog(catalog_path, pending_seconds)
         self.lag_seconds = lag_seconds
+        self.frozen_at: Timestamp | None = None
+        """An operation time at which searches stand still, whatever is written later (for some minutes)."""
         self.text = text
         self.counters = Counters()
         self.cut_after: str | None = None
@@ -297,18 +299,19 @@ class Proxy:
     async def _read(
         self, command: Document, where: Document, projection: Document, upstream: Upstream
     ) -> list[Document]:
-        """What the index knows: the collection as it was `lag_seconds` ago."""
+        """What the index knows: the collection as it was `lag_seconds` ago, or at `frozen_at`."""
         collection = str(command["aggregate"])
         find: Document = {"find": collection, "filter": where, "projection": projection, **_carried(command)}
-        if self.lag_seconds:
-            seen = self._time_then()
+        past = self.frozen_at is not None or self.lag_seconds > 0
+        if past:
+            seen = self.frozen_at or self._time_then()
             if seen is None:
                 return []
             find["readConcern"] = {"level": "snapshot", "atClusterTime": seen}
         try:
             cursor = cast(Document, (await upstream.run(find))["cursor"])
         except CommandError as error:
-            if self.lag_seconds and error.code in SNAPSHOT_GONE:
+            if past and error.code in SNAPSHOT_GONE:
                 return []
             raise
         documents = cast(list[Document], cursor["firstBatch"])

@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import TypeVar, cast
 
 import numpy as np
-from bson import ObjectId
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
@@ -139,8 +138,7 @@ class MongoStore:
         return [result for batch in mongo_write.batches(records) for result in await self._insert(batch)]
 
     async def _insert(self, batch: Sequence[Record]) -> list[Inserted]:
-        write = ObjectId()
-        results = await self._transact(lambda places, session: mongo_write.insert(places, batch, write, session))
+        results = await self._transact(lambda places, session: mongo_write.insert(places, batch, session))
         for record, result in zip(batch, results, strict=True):
             if result.created:
                 self._remember(record, record.episode.superseded_by is not None)

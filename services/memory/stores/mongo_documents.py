@@ -30,7 +30,7 @@ EMBEDDING = "embedding"
 FILTER_FIELDS = ("project", "instance", "tags", "timestamp", "superseded", "episode_id", "session", "position")
 """Repeated in every window, so that `$vectorSearch` can filter before it ranks."""
 KEPT_BY_REPLACE = ("ingested_at", "retrieval_count", "last_retrieved", "superseded_by", "superseded")
-NOT_OF_EPISODE = ("_id", "superseded", "session", "position", "order", "models", "terms_text", "write", "sole")
+NOT_OF_EPISODE = ("_id", "superseded", "session", "position", "order", "models", "terms_text", "sole")
 """What an episode's document holds beside the episode."""
 MOST_REPEATS = 255
 """A term that occurs more often counts as this often."""
@@ -80,8 +80,8 @@ def text_index() -> Stored:
     return {"mappings": {"dynamic": False, "fields": fields}}
 
 
-def of_record(record: Record, models: Sequence[str], write: object) -> Stored:
-    """A whole new episode; `write` marks the call that made it, `models` those whose vectors come with it."""
+def of_record(record: Record, models: Sequence[str]) -> Stored:
+    """A whole new episode; `models` are those whose vectors come with it."""
     episode = record.episode
     return {
         "_id": episode.episode_id,
@@ -90,7 +90,6 @@ def of_record(record: Record, models: Sequence[str], write: object) -> Stored:
         "last_retrieved": episode.last_retrieved,
         "superseded_by": episode.superseded_by,
         "superseded": episode.superseded_by is not None,
-        "write": write,
         **content(record, models),
     }
 

@@ -87,7 +87,10 @@ class Link:
             yield
 
     async def transaction(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
-        """Run `work` in a transaction, again when the server asks for it, until the deadline around it."""
+        """Run `work` in a transaction, again when the server asks for it, until the deadline around it.
+
+        A commit whose answer is lost is asked for again by itself: the server knows what it has committed.
+        """
         async with self._client.start_session() as session:
             return await session.with_transaction(work, read_concern=ReadConcern("snapshot"), write_concern=_DURABLE)
 

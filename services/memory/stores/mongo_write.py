@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
 
-from bson import ObjectId
 from pymongo import UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
@@ -53,37 +52,29 @@ def batches(records: Sequence[Record]) -> Iterator[list[Record]]:
         yield batch
 
 
-async def insert(places: Places, batch: Sequence[Record], write: ObjectId, session: Session) -> list[Inserted]:
-    """Add those that nothing stands in the way of.
-
-    `write` marks the call: where the answer to a commit was lost, the next run tells what this call has written
-    already from what was there before.
-    """
+async def insert(places: Places, batch: Sequence[Record], session: Session) -> list[Inserted]:
+    """Add those that nothing stands in the way of."""
     ids = [record.episode.episode_id for record in batch]
-    writers = {
-        cast(str, found["_id"]): found.get("write")
-        async for found in places.episodes.find({"_id": {"$in": ids}}, {"write": 1}, session=session)
+    taken = {
+        cast(str, found["_id"])
+        async for found in places.episodes.find({"_id": {"$in": ids}}, {"_id": 1}, session=session)
     }
     contents = await holders(places, [_content(record) for record in batch], session)
     results: list[Inserted] = []
     fresh: list[Record] = []
-    claimed: set[str] = set()
     for record in batch:
         episode_id = record.episode.episode_id
-        if episode_id in claimed or writers.get(episode_id, write) != write:
+        if episode_id in taken:
             results.append(Inserted(False, episode_id))
-        elif episode_id in writers:
-            claimed.add(episode_id)
-            results.append(Inserted(True))
         elif (other := contents.get(_content(record))) is not None:
             results.append(Inserted(False, other))
         else:
-            claimed.add(episode_id)
+            taken.add(episode_id)
             contents[_content(record)] = episode_id
             fresh.append(record)
             results.append(Inserted(True))
     if fresh:
-        rows = [documents.of_record(record, _models(record), write) for record in fresh]
+        rows = [documents.of_record(record, _models(record)) for record in fresh]
         await places.episodes.insert_many(rows, session=session)
         await _add_windows(places, fresh, rows, session)
     return results

@@ -92,6 +92,7 @@ def peer(server: Peer) -> Iterator[Peer]:
     """The module's server as it is after a start, whatever the test before has done to it."""
     yield server
     server.proxy.lag_seconds = 0.0
+    server.proxy.frozen_at = None
     server.proxy.text = False
     server.proxy.cut_after = None
     server.proxy.catalog.pending_seconds = 0.05
@@ -114,7 +115,7 @@ async def store(peer: Peer, request: pytest.FixtureRequest) -> AsyncIterator[Mon
 
 
 async def test_without_a_server_every_call_ends_in_seconds(peer: Peer, store: MongoStore) -> None:
-    """Reads and writes raise Unavailable within six seconds once mongod is gone, and work when it is back."""
+    """Reads and writes raise Unavailable within eight seconds once mongod is gone, and work when it is back."""
     await store.insert([record(1)])
     await store.ping()
     peer.server.kill()
@@ -136,8 +137,8 @@ async def test_without_a_server_every_call_ends_in_seconds(peer: Peer, store: Mo
         return time.monotonic() - begun
 
     took = dict(zip(calls, await asyncio.gather(*(timed(call) for call in calls.values())), strict=True))
-    assert {name: seconds for name, seconds in took.items() if seconds > 6} == {}
-    assert max(took["ping"], took["get"], took["candidates"]) < 4
+    assert {name: seconds for name, seconds in took.items() if seconds > 8} == {}
+    assert max(took["ping"], took["get"], took["candidates"]) < 5
 
     await asyncio.to_thread(peer.server.start)
     await store.ping()
@@ -263,20 +264,23 @@ async def test_writes_are_found_before_the_index_knows_them(peer: Peer, store: M
 async def test_a_stale_index_shows_nothing_that_is_gone_or_filtered_out(peer: Peer, store: MongoStore) -> None:
     """The index still holds what was removed and what was superseded; a search does not."""
     await store.insert([record(number) for number in range(6)])
-    # The catalogue of this moment settles, then the index stops where it is.
-    peer.proxy.lag_seconds = 0.2
-    await store.ping()
-    await asyncio.sleep(0.5)
-    await store.ping()
-    assert "ep00002" in await raw_hits(peer, store, unit(2)[0])
-    peer.proxy.lag_seconds = 30.0
+    async with Plain(peer.uri) as client:
+        peer.proxy.frozen_at = (await client.admin.command("ping"))["operationTime"]
     await store.remove(Removal(("ep00002",)))
     await store.supersede(["ep00003"], "ep00001")
+    assert "ep00003" in await raw_hits(peer, store, unit(3)[0])
     ids = {one.episode_id for one in (await store.candidates(ask(unit(2)[0], limit=10))).found}
     assert "ep00002" not in ids
     current = Filter(include_superseded=False)
     ids = {one.episode_id for one in (await store.candidates(ask(unit(3)[0], where=current, limit=10))).found}
     assert "ep00003" not in ids
+
+    await store.replace([record(1, text="other words", vectors=unit(100))])
+    another = MongoStore(peer.uri, store.database)  # which has written nothing, and so sees by the index alone
+    await another.open()
+    dense = {one.episode_id: one.dense for one in (await another.candidates(ask(unit(1)[0], limit=10))).found}
+    assert dense.get("ep00001") in (None, pytest.approx(float(unit(100)[0] @ unit(1)[0]), abs=1e-5))
+    await another.close()
 
 
 def test_what_was_written_lately_is_bounded() -> None:

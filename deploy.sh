@@ -265,7 +265,7 @@ run_tests() {
   step "ruff format" "$bin/ruff" format --check .
   step "mypy" "$bin/mypy"
   step "import contracts" "$bin/lint-imports"
-  if command -v shellcheck >/dev/null; then step "shellcheck" shellcheck deploy.sh deploy/compose.sh .ci/run; fi
+  step "shellcheck" "$bin/shellcheck" --external-sources deploy.sh deploy/compose.sh .ci/run
   step "tests" tests -m "not slow and not compose"
   step "slow tests" tests -m "slow and not compose"
   step "compose tests" tests -m compose

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -35,6 +36,9 @@ _SLUG = re.compile(r"[^a-z0-9]+")
 
 class PassageEmbedder(Protocol):
     """Turns the texts of episodes into vectors, by the model that is active when it is called."""
+
+    def writing(self) -> AbstractAsyncContextManager[None]:
+        """Held from embedding to storing, so that the model is not switched in between."""
 
     async def passages(self, texts: Sequence[str]) -> tuple[str, list[Vectors]]:
         """The model's name, and per text the (w d) unit vectors of its windows."""
@@ -84,6 +88,14 @@ class Door:
                 changed[index] = one
             else:
                 results[index] = _duplicate(one.episode_id, twin or one.episode_id)
+        async with self.embedder.writing():
+            await self._store_all(fresh, changed, results)
+        return [results[index] for index in range(len(episodes))]
+
+    async def _store_all(
+        self, fresh: Mapping[int, Episode], changed: Mapping[int, Episode], results: dict[int, WriteResult]
+    ) -> None:
+        """Embed and store new and changed episodes; their results by place."""
         records = await self._records([*fresh.values(), *changed.values()])
         if fresh:
             inserted = await self.store.insert(records[: len(fresh)])
@@ -98,7 +110,6 @@ class Door:
             for (index, one), done in zip(changed.items(), replaced, strict=True):
                 status = WriteStatus.UPDATED if done else WriteStatus.DUPLICATE
                 results[index] = WriteResult(episode_id=one.episode_id, status=status)
-        return [results[index] for index in range(len(episodes))]
 
     async def clean(self, episodes: Sequence[Episode]) -> list[Episode]:
         """Whole episodes as the door would store them: redacted and hashed again."""
@@ -125,8 +136,10 @@ class Door:
         twin = (await self.store.find_content([(changed.project, changed.content_hash)])).values()
         if any(other != episode_id for other in twin):
             raise Conflict("another episode of that project has the same content", {"episode_id": next(iter(twin))})
-        [record] = await self._records([changed])
-        if not (await self.store.replace([record]))[0]:
+        async with self.embedder.writing():
+            [record] = await self._records([changed])
+            done = await self.store.replace([record])
+        if not done[0]:
             raise NotFound(f"there is no episode {episode_id}")
         return record.episode
 

@@ -1,11 +1,11 @@
 """Episodes: create, read, list, change, delete, supersede, forget, count."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from starlette.status import HTTP_201_CREATED
 
-from anamnesis.contracts.base import EpisodeId, Moment, Name, Tag
+from anamnesis.contracts.base import EpisodeId, JsonObject, Moment, Name, Tag
 from anamnesis.contracts.episodes import (
     MAX_TAGS,
     BatchResult,
@@ -34,7 +34,7 @@ from services.memory.stores.base import Filter, Store
 PathId = Annotated[EpisodeId, Path(description="An episode's id.")]
 Skip = Annotated[int, Query(ge=0, le=10_000_000)]
 Limit = Annotated[int, Query(ge=1, le=500)]
-MISSING = {404: {"model": ErrorEnvelope, "description": "There is no such episode."}}
+MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ErrorEnvelope, "description": "There is no such episode."}}
 
 
 def routes(store: Store, door: Door, remover: Remover, blocks: Blocks, embedding: Embedding) -> APIRouter:
@@ -148,7 +148,7 @@ def routes_by_id(store: Store, door: Door, remover: Remover, embedding: Embeddin
 
 
 def _conflict(result: WriteResult) -> Conflict:
-    detail = {"episode_id": result.duplicate_of or result.episode_id, "status": result.status.value}
+    detail: JsonObject = {"episode_id": result.duplicate_of or result.episode_id, "status": result.status.value}
     if result.status is WriteStatus.BLOCKED:
         return Conflict("this was deleted on purpose; lift it from the blocklist first", detail)
     same = result.duplicate_of in (None, result.episode_id)

@@ -129,14 +129,16 @@ class EmbeddingPool:
     async def start(self) -> None:
         """Start the workers and wait for the first. Raises `Unavailable` or `BadRequest` if it cannot load."""
         self._resize()
-        await self._until(
-            lambda: self._fault is not None or any(slot.worker for slot in self._slots),
-            self.options.start_timeout + 10,
-        )
-        if not any(slot.worker for slot in self._slots):
-            fault = self._fault or "no embedding worker came up in time"
+        try:
+            await self._until(
+                lambda: self._fault is not None or any(slot.worker for slot in self._slots),
+                self.options.start_timeout + 10,
+            )
+            if not any(slot.worker for slot in self._slots):
+                raise Unavailable(self._fault or "no embedding worker came up in time")
+        except BaseException:
             await self.close(drain=0)
-            raise Unavailable(fault)
+            raise
 
     async def close(self, drain: float = 10.0) -> None:
         """Take no more requests, let those under way end for up to `drain` seconds, then end the workers."""

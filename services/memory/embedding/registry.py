@@ -127,6 +127,9 @@ class Registry:
         reason = fault(path) if path.is_absolute() else "the path must be absolute"
         if reason is not None:
             raise BadRequest(f"{model.path} is no embedding model: {reason}")
+        known = self._own.get(model.name)
+        if known is not None and self._placed(known).available and known.path != str(path):
+            raise Conflict(f"{model.name} is registered with the files in {known.path}: give this one another name")
         self._own[model.name] = model.model_copy(update={"path": str(path)})
         return self.get(model.name)
 
@@ -137,32 +140,41 @@ class Registry:
 
     def locate(self, name: str) -> Path | None:
         """The directory of a known model on this machine, without any network. Raises `NotFound`."""
-        path = self.get(name).path
-        return None if path is None else Path(path)
+        model = self.get(name)
+        return Path(model.path) if model.available and model.path is not None else None
+
+    def check(self, name: str) -> None:
+        """Raise at once what `obtain` would raise without trying a download: `NotFound` or `Unavailable`."""
+        if self.locate(name) is not None:
+            return
+        if name not in _SHIPPED:
+            raise Unavailable(f"the directory of {name} is gone: put it back or register it with its new path")
+        if not self._download or os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}:
+            raise Unavailable(
+                f"{name} is not on this machine and downloads are switched off: {self._by_hand(name)}, or allow them"
+            )
 
     async def obtain(self, name: str) -> Path:
         """The directory of a known model, downloaded first where that is allowed and needed.
 
         Raises `NotFound` for an unknown name, `Unavailable` where the files cannot be had.
         """
+        self.check(name)
         found = self.locate(name)
         if found is not None:
             return found
-        entry = _SHIPPED.get(name)
-        if entry is None:
-            raise Unavailable(f"the directory of {name} is gone: put it back or register it with its new path")
         target = self._dir / _folder(name)
-        by_hand = f"put its files (safetensors, tokenizer, modules.json) into {target}"
-        if not self._download or os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}:
-            raise Unavailable(f"{name} is not on this machine and downloads are switched off: {by_hand}, or allow them")
         scratch = self._scratch()
         try:
-            reason = await _fetch(entry.repo, scratch) or _install(scratch, target)
+            reason = await _fetch(_SHIPPED[name].repo, scratch) or _install(scratch, target)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         if reason is not None:
-            raise Unavailable(f"{name} could not be downloaded ({reason}): try again, or {by_hand}")
+            raise Unavailable(f"{name} could not be downloaded ({reason}): try again, or {self._by_hand(name)}")
         return target
+
+    def _by_hand(self, name: str) -> str:
+        return f"put its files (safetensors, tokenizer, modules.json) into {self._dir / _folder(name)}"
 
     def _scratch(self) -> Path:
         self._dir.mkdir(parents=True, exist_ok=True)

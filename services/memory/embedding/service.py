@@ -1,54 +1,213 @@
-"""The embedding of this store: the active model with its workers, and the move to another model."""
+"""The embedding of a store: the active model with its workers, what is kept of it, and the move to another.
 
-import asyncio
+Owns the encoders and the state documents of kind `embedding` (the active model, the share of the
+processor, a user's own models); `reembed` owns the document of a move.
+"""
+
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+
+from pydantic import BaseModel
 
 from anamnesis.contracts.base import JsonObject
-from anamnesis.contracts.embedding import CpuShare, EmbeddingConfig, EmbeddingModel
-from anamnesis.kit.errors import Unavailable
-from services.memory.embedding.passages import Passages
-from services.memory.embedding.pool import EmbeddingPool, PoolOptions
+from anamnesis.contracts.embedding import CpuShare, EmbeddingConfig, EmbeddingModel, ModelChoice, ReembedStatus
+from anamnesis.kit.errors import BadRequest, Unavailable
+from anamnesis.kit.logs import logger
+from services.memory.embedding.cpu import allot
+from services.memory.embedding.encoder import Encoder
+from services.memory.embedding.gate import Gate
+from services.memory.embedding.pool import PoolOptions, PoolStats
+from services.memory.embedding.reembed import ACTIVE, KIND, Reembedder
 from services.memory.embedding.registry import Registry
 from services.memory.settings import MemorySettings
 from services.memory.stores.base import Store, Vector, Vectors
 
-KIND = "embedding"  # state documents: `active`, `cpu`, `models`
+SHARE = "cpu"
+OWN = "models"
+_BACKGROUND_NICE = 10
 
 
 class Embedding:
+    """Embeds for writers and searches by the active model, and moves the store to another on request."""
+
     def __init__(self, store: Store, settings: MemorySettings) -> None:
         self._store = store
         self._settings = settings
-        self._workers = ThreadPoolExecutor(2, thread_name_prefix="windows")
-        self._pool: EmbeddingPool | None = None
-        self._passages: Passages | None = None
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="windows")
+        self._options = PoolOptions(precision=settings.embedding_dtype, queue_limit=settings.embed_queue)
+        self._share = CpuShare(percent=settings.embedding_cpu_percent)
+        self._gate = Gate()
+        self._reembedder = Reembedder(store, self, self._gate)
+        self._registry = self._registry_with(())
+        self._encoder: Encoder | None = None
+        self._borrowed: Encoder | None = None
+        self._old: Encoder | None = None
 
     async def open(self) -> None:
-        own = await self._read("models")
-        self._registry = Registry(
-            self._settings.models_dir or self._settings.data / "models",
-            [EmbeddingModel.model_validate(model) for model in own.get("own", [])],
-            self._settings.allow_downloads,
-        )
-        active = (await self._read("active")).get("model", self._settings.embedding_model)
-        model = self._registry.get(active)
-        directory = await self._registry.obtain(model.name)
-        self._pool = EmbeddingPool(model, directory, CpuShare(percent=50), PoolOptions())
-        await self._store.prepare(model.name, model.dimension)
-        await asyncio.gather(self._pool.start(), self._store.activate(model.name))
-        self._passages = Passages(self._pool, directory, self._workers)
+        """Start the workers of the active model, and go on with a re-embedding that was under way.
+
+        Raises `NotFound` for an unknown model and `Unavailable` where it cannot be loaded.
+        """
+        own = _Own.model_validate(await self._read(OWN) or {})
+        self._registry = self._registry_with(own.own)
+        share = await self._read(SHARE)
+        if share is not None:
+            self._share = _still_there(CpuShare.model_validate(share), self._share)
+        chosen = await self._read(ACTIVE) or {}
+        encoder = await self._start(str(chosen.get("model") or self._settings.embedding_model), self._options)
+        self._encoder = encoder
+        await self._store.prepare(encoder.model.name, encoder.model.dimension)
+        await self._store.activate(encoder.model.name)
+        # From now on the store says which model its vectors are from; the setting is for new stores.
+        await self._store.write(KIND, ACTIVE, {"model": encoder.model.name})
+        await self._reembedder.open()
+
+    async def close(self) -> None:
+        """Let the batch of a re-embedding save its checkpoint, then end all workers. Safe to call at any time."""
+        await self._reembedder.close()
+        for encoder in (self._encoder, self._borrowed, self._old):
+            if encoder is not None:
+                await encoder.close(5.0)
+        self._encoder = self._borrowed = self._old = None
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def ping(self) -> None:
+        """Raise `Unavailable` unless a worker of the active model is ready."""
+        if not self._serving.pool.stats().ready:
+            raise Unavailable("the embedding workers are starting")
+
+    # Embedding --------------------------------------------------------------------------------
+
     @property
-    def active(self):
-        return self._pool.model
-    def ping(self):
-        pass
-    async def close(self):
-        await self._pool.close()
-    async def _read(self, key):
-        d = await self._store.read(KIND, key)
-        return d.value if d else {}
-    async def query(self, text):
-        return self._pool.model.name, await self._pool.embed_query(text)
-    async def passages(self, texts):
-        return self._pool.model.name, await self._passages.embed(texts)
+    def active(self) -> EmbeddingModel:
+        """The model that is searched with."""
+        return self._serving.model
+
+    async def query(self, text: str) -> tuple[str, Vector]:
+        """A question: the model's name and its (d) unit vector. Raises `Busy`, `DeadlineExceeded`, `Unavailable`."""
+        encoder = self._serving
+        return encoder.model.name, await encoder.query(text)
+
+    async def passages(self, texts: Sequence[str]) -> tuple[str, list[Vectors]]:
+        """The model's name, and per text the (w d) unit vectors of its windows."""
+        encoder = self._serving
+        return encoder.model.name, await encoder.embed(texts)
+
+    def writing(self) -> AbstractAsyncContextManager[None]:
+        """Hold this from embedding a text until its episode is stored: the model stays the same meanwhile."""
+        return self._gate.writing()
+
+    # Settings ---------------------------------------------------------------------------------
+
+    def config(self) -> EmbeddingConfig:
+        pool = self._serving.pool
+        stats = pool.stats()
+        return EmbeddingConfig(
+            active=self._registry.get(pool.model.name),
+            known=self._registry.known(),
+            cpu=self._share,
+            workers=stats.workers,
+            cores_in_use=pool.cores,
+            queue_depth=stats.queue_depth,
+            queue_limit=pool.options.queue_limit,
+            checkpoint_every=self._settings.reembed_checkpoint,
+        )
+
+    def stats(self) -> PoolStats:
+        """Figures of the workers that serve."""
+        return self._serving.pool.stats()
+
+    async def set_cpu(self, share: CpuShare) -> EmbeddingConfig:
+        """Move the workers to other cores at once, and for good. Raises `BadRequest` for a core that is not there."""
+        allot(share)
+        await self._store.write(KIND, SHARE, share.model_dump(mode="json", exclude_none=True))
+        self._share = share
+        for encoder in (self._encoder, self._borrowed):
+            if encoder is not None:
+                await encoder.pool.set_cpu(share)
+        return self.config()
+
+    async def register(self, model: EmbeddingModel) -> EmbeddingConfig:
+        """Make a model of the user's known, for good. Raises `Conflict` or `BadRequest`."""
+        self._registry.register(model)
+        await self._store.write(KIND, OWN, _Own(own=self._registry.own).model_dump(mode="json"))
+        return self.config()
+
+    # Moving to another model ------------------------------------------------------------------
+
+    async def switch(self, choice: ModelChoice | None = None) -> ReembedStatus:
+        """Move to a model, or embed what lacks vectors of the active one.
+
+        Raises `NotFound` for an unknown model, `Unavailable` for one that cannot be had, `Conflict` while a move to
+        another one is running.
+        """
+        name = self.active.name if choice is None else choice.name
+        self._registry.check(name)
+        every = choice.checkpoint_every if choice is not None else None
+        return await self._reembedder.start(name, every or self._settings.reembed_checkpoint)
+
+    async def pause(self) -> ReembedStatus:
+        return await self._reembedder.pause()
+
+    async def resume(self) -> ReembedStatus:
+        return await self._reembedder.resume()
+
+    async def status(self) -> ReembedStatus:
+        return await self._reembedder.status()
+
+    async def borrow(self, name: str) -> Encoder:
+        """For the re-embedder: the active encoder, or a new one whose workers stand back behind those that serve."""
+        if name == self.active.name:
+            return self._serving
+        self._borrowed = await self._start(name, replace(self._options, nice=_BACKGROUND_NICE))
+        return self._borrowed
+
+    def adopt(self) -> None:
+        """For the re-embedder: search and write by the borrowed encoder from this moment on."""
+        assert self._borrowed is not None
+        self._old, self._encoder, self._borrowed = self._encoder, self._borrowed, None
+
+    async def settle(self) -> None:
+        """For the re-embedder: end the workers that no longer serve, and let the new ones stand back no longer."""
+        if self._old is not None:
+            await self._old.close()
+            self._old = None
+        await self._serving.pool.promote()
+
+    # Small things -----------------------------------------------------------------------------
+
+    @property
+    def _serving(self) -> Encoder:
+        if self._encoder is None:
+            raise Unavailable("embedding is starting or stopping")
+        return self._encoder
+
+    async def _start(self, name: str, options: PoolOptions) -> Encoder:
+        directory = await self._registry.obtain(name)
+        return await Encoder.open(self._registry.get(name), directory, self._share, options, self._threads)
+
+    def _registry_with(self, own: Sequence[EmbeddingModel]) -> Registry:
+        settings = self._settings
+        return Registry(settings.models_dir or settings.data / "models", own, settings.allow_downloads)
+
+    async def _read(self, key: str) -> JsonObject | None:
+        document = await self._store.read(KIND, key)
+        return None if document is None else document.value
+
+
+class _Own(BaseModel):
+    """The state document of a user's own models."""
+
+    own: tuple[EmbeddingModel, ...] = ()
+
+
+def _still_there(share: CpuShare, otherwise: CpuShare) -> CpuShare:
+    """The share that was kept, unless it names cores that this machine no longer has."""
+    try:
+        allot(share)
+    except BadRequest as error:
+        logger().warning("the cores kept for embedding are gone", reason=error.message)
+        return otherwise
+    return share

@@ -26,11 +26,11 @@ _MARGIN = 1e-6
 class Weights:
     """What each term counts. Values of the first three are shares of the best in the pool, 0..1."""
 
-    dense: float = 0.3
+    dense: float = 0.2
     """For the cosine of an episode's best window."""
-    opening: float = 0.3
+    opening: float = 0.45
     """For the cosine of its first window, which holds its summary; where that is not known, the best stands in."""
-    lexical: float = 0.4
+    lexical: float = 0.35
     """For BM25. Where it is missing altogether, or the cosines are, the other side takes its weight too."""
     neighbours: float = 0.05
     """For the better of an episode's two neighbours in its session: their value of the three terms above."""
@@ -42,14 +42,14 @@ class Weights:
 
 
 DEFAULT = Weights()
-DEFAULT_FLOOR = 0.34
+DEFAULT_FLOOR = 0.35
 """Relevance below which nothing is returned."""
-DENSE_ALONE = 0.85
+DENSE_ALONE = 0.87
 """Relevance of a cosine where there is no lexical side, so that one floor serves both."""
 PARAPHRASE = 0.75
 """Relevance of a cosine where the lexical side is there but shares little: other words, another language, a store
 too small for idf to mean much."""
-LEXICAL_ALONE = 1.75
+LEXICAL_ALONE = 1.8
 """Relevance of a lexical share where no candidate has a vector."""
 
 Values = NDArray[np.float64]

@@ -156,7 +156,7 @@ def test_recency_breaks_ties_and_no_more() -> None:
 def test_relevance_is_of_one_candidate_on_fixed_scales() -> None:
     """It takes the best candidate's cosine and share of the reachable BM25, whatever else is in the pool."""
     strong = candidate("strong", 0.6, 10.0)
-    assert relevance([strong], 20.0) == pytest.approx(0.6 * 0.6 + 0.5 * 0.4)
+    assert relevance([strong], 20.0) == pytest.approx(0.6 * 0.65 + 0.5 * 0.35)
     assert relevance([strong, candidate("weak", 0.1, 0.0)], 20.0) == relevance([strong], 20.0)
     assert relevance([candidate("meaning", 0.6, 0.0), candidate("words", 0.0, 10.0)], 20.0) < relevance([strong], 20.0)
 

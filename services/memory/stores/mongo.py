@@ -6,22 +6,21 @@ kill -9 either both are there or neither is. Every operation has a deadline. How
 `mongo_index`, the newest writes in `mongo_recent`.
 """
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar, cast
 
 import numpy as np
-from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
+from pymongo import ASCENDING, DESCENDING, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import PyMongoError
 
 from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.episodes import CountBy, Episode, EpisodeStats, ForgetProof
 from anamnesis.kit.errors import Invalid, Unavailable
 from services.memory.stores import mongo_documents as documents
-from services.memory.stores import mongo_index, mongo_write
+from services.memory.stores import mongo_index, mongo_state, mongo_write
 from services.memory.stores.base import CandidateQuery, Candidates, Document, Filter, Inserted, Record, Removal, Vectors
 from services.memory.stores.mongo_documents import EPISODES, MODELS, STATE, TEXT_INDEX, VECTOR_INDEX, Model, Stored
 from services.memory.stores.mongo_link import READ_SECONDS, WRITE_SECONDS, Link, is_duplicate, within
@@ -73,7 +72,7 @@ class MongoStore:
         searcher = Searcher(link, self._recent, self._exact_below)
         try:
             async with link.long(self._index_seconds):
-                await _make_indexes(link)
+                await mongo_index.make_all(link.collection(EPISODES), link.collection(STATE))
                 await searcher.probe()
                 if searcher.has_words:
                     episodes = link.collection(EPISODES)
@@ -81,7 +80,7 @@ class MongoStore:
                     await mongo_index.wait(episodes, TEXT_INDEX, self._index_seconds)
                 async for found in link.collection(MODELS).find():
                     model = Model(str(found["_id"]), cast(int, found["dimension"]), str(found["collection"]))
-                    await _make_room(link, model)
+                    await mongo_index.make_room(link.collection(model.collection), model.dimension)
                     await mongo_index.wait(link.collection(model.collection), VECTOR_INDEX, self._index_seconds)
                     self._models[model.name] = model
         except BaseException:
@@ -359,7 +358,7 @@ class MongoStore:
                 raise Invalid(
                     f"the vectors of {model} have {known.dimension} dimensions, not {dimension}; drop them first"
                 )
-            await _make_room(self._link, made)
+            await mongo_index.make_room(self._of(made.collection), dimension)
             entry: Stored = {"$set": {"dimension": dimension, "collection": made.collection}}
             await self._of(MODELS).update_one({"_id": model}, entry, upsert=True)
         self._models[model] = made
@@ -389,87 +388,23 @@ class MongoStore:
 
     async def read(self, kind: str, key: str) -> Document | None:
         with within(READ_SECONDS):
-            found = await self._of(STATE).find_one({"_id": mongo_write.state_id(kind, key)})
-        return None if found is None else _document(found)
+            return await mongo_state.read(self._of(STATE), kind, key)
 
     async def write(self, kind: str, key: str, value: JsonObject, expect: int | None = None) -> int | None:
-        place: Stored = {"_id": mongo_write.state_id(kind, key)}
-        change: Stored = {"kind": kind, "key": key, "value": mongo_write.as_text(value)}
         with within(WRITE_SECONDS):
-            if expect == 0:
-                try:
-                    await self._of(STATE).insert_one({**place, **change, "version": 1})
-                except DuplicateKeyError:
-                    return None
-                return 1
-            if expect is not None:
-                place["version"] = expect
-            found = await self._of(STATE).find_one_and_update(
-                place,
-                {"$set": change, "$inc": {"version": 1}},
-                {"version": 1},
-                upsert=expect is None,
-                return_document=ReturnDocument.AFTER,
-            )
-        return None if found is None else cast(int, found["version"])
+            return await mongo_state.write(self._of(STATE), kind, key, value, expect)
 
     async def write_many(self, kind: str, values: Mapping[str, JsonObject]) -> None:
-        await self._transact(lambda places, session: mongo_write.write_state(places.state, kind, values, session))
+        await self._transact(lambda places, session: mongo_state.write_many(places.state, kind, values, session))
 
     async def list(self, kind: str, prefix: str = "") -> "list[Document]":
-        query: Stored = {"kind": kind}
-        if prefix:
-            query["key"] = {"$gte": prefix, **_below(prefix)}
         async with self._link.long():
-            found = await self._of(STATE).find(query, sort=[("key", ASCENDING)]).to_list()
-        return [_document(one) for one in found]
+            return await mongo_state.list_(self._of(STATE), kind, prefix)
 
     async def delete(self, kind: str, key: str) -> bool:
         with within(WRITE_SECONDS):
-            done = await self._of(STATE).delete_one({"_id": mongo_write.state_id(kind, key)})
-        return done.deleted_count > 0
-
-
-async def _make_indexes(link: Link) -> None:
-    newest = [("timestamp", DESCENDING), ("_id", ASCENDING)]
-    # `sole` leaves room for a replacement whose text another episode has already: only new ones must be unique.
-    sole, superseded = {"sole": True}, {"superseded": True}
-    await link.collection(EPISODES).create_indexes(
-        [
-            IndexModel("episode_id", unique=True),
-            IndexModel(["project", "content_hash"], unique=True, partialFilterExpression=sole),
-            IndexModel(["content_hash", "project"]),
-            IndexModel(newest),
-            IndexModel([("project", ASCENDING), *newest]),
-            IndexModel([("instance", ASCENDING), *newest]),
-            IndexModel([("tags", ASCENDING), *newest]),
-            IndexModel(["session", "order"]),
-            IndexModel("superseded_by", partialFilterExpression=superseded),
-            IndexModel("consolidated_from"),
-        ]
-    )
-    await link.collection(STATE).create_index([("kind", ASCENDING), ("key", ASCENDING)], unique=True)
-
-
-async def _make_room(link: Link, model: Model) -> None:
-    """The collection and the indexes of a model's windows."""
-    windows = link.collection(model.collection)
-    await windows.create_index([("episode_id", ASCENDING), ("window", ASCENDING)], unique=True)
-    await mongo_index.ensure(windows, VECTOR_INDEX, "vectorSearch", documents.vector_index(model.dimension))
+            return await mongo_state.delete(self._of(STATE), kind, key)
 
 
 def _written(document: Stored, vectors: Mapping[str, Vectors]) -> Written:
     return Written(documents.meta(document), documents.counted(cast(str, document["terms_text"])), vectors)
-
-
-def _document(found: Stored) -> Document:
-    return Document(cast(str, found["key"]), json.loads(cast(str, found["value"])), cast(int, found["version"]))
-
-
-def _below(prefix: str) -> Stored:
-    """The upper bound of all keys that begin with `prefix`; none where it ends in the last character there is."""
-    last = ord(prefix[-1])
-    if last == 0x10FFFF:
-        return {}
-    after = 0xE000 if last == 0xD7FF else last + 1  # past the surrogates, which are no characters
-    return {"$lt": prefix[:-1] + chr(after)}

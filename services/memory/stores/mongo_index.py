@@ -1,6 +1,6 @@
-"""Search indexes on MongoDB: made, brought up to date, and awaited until they answer.
+"""Indexes on MongoDB: made, brought up to date, and, for search indexes, awaited until they answer.
 
-An index answers when `$listSearchIndexes` says `queryable` and READY; before that a query is refused or
+A search index answers when `$listSearchIndexes` says `queryable` and READY; before that a query is refused or
 hangs, so nothing searches an index that was not awaited.
 """
 
@@ -9,17 +9,46 @@ import time
 from collections.abc import Mapping
 from typing import cast
 
+from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure
 from pymongo.operations import SearchIndexModel
 
 from anamnesis.kit.errors import Unavailable
-from services.memory.stores.mongo_documents import Stored
+from services.memory.stores.mongo_documents import VECTOR_INDEX, Stored, vector_index
 
 NO_SEARCH = {59, 115, 31082, 40324}
 """CommandNotFound, CommandNotSupported, SearchNotEnabled, unknown stage: a server without search."""
 EXISTS, GONE = 68, {26, 27}
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds
+
+
+async def make_all(episodes: AsyncCollection[Stored], state: AsyncCollection[Stored]) -> None:
+    """The database's own indexes; idempotent."""
+    newest = [("timestamp", DESCENDING), ("_id", ASCENDING)]
+    # `sole` leaves room for a replacement whose text another episode has already: only new ones must be unique.
+    sole, superseded = {"sole": True}, {"superseded": True}
+    await episodes.create_indexes(
+        [
+            IndexModel("episode_id", unique=True),
+            IndexModel(["project", "content_hash"], unique=True, partialFilterExpression=sole),
+            IndexModel(["content_hash", "project"]),
+            IndexModel(newest),
+            IndexModel([("project", ASCENDING), *newest]),
+            IndexModel([("instance", ASCENDING), *newest]),
+            IndexModel([("tags", ASCENDING), *newest]),
+            IndexModel(["session", "order"]),
+            IndexModel("superseded_by", partialFilterExpression=superseded),
+            IndexModel("consolidated_from"),
+        ]
+    )
+    await state.create_index([("kind", ASCENDING), ("key", ASCENDING)], unique=True)
+
+
+async def make_room(windows: AsyncCollection[Stored], dimension: int) -> None:
+    """The collection and the indexes of a model's windows; idempotent."""
+    await windows.create_index([("episode_id", ASCENDING), ("window", ASCENDING)], unique=True)
+    await ensure(windows, VECTOR_INDEX, "vectorSearch", vector_index(dimension))
 
 
 async def ensure(collection: AsyncCollection[Stored], name: str, kind: str, definition: Stored) -> None:

@@ -115,6 +115,8 @@ def is_duplicate(error: PyMongoError) -> bool:
 def translated(error: PyMongoError) -> AnamnesisError:
     if isinstance(error, ExecutionTimeout | ConnectionFailure | WaitQueueTimeoutError) or error.timeout:
         return Unavailable("MongoDB does not answer in time; is it running?")
+    if isinstance(error, ConfigurationError):  # what a member says of sessions while it starts
+        return Unavailable("MongoDB is starting, or is no replica set, which transactions need; try again")
     code = _code(error)
     if code in _NO_ROOM:
         return StorageFull("MongoDB has no room on its disk; free some and try again")

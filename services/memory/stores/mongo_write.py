@@ -4,7 +4,6 @@ An episode, its vectors of all models and the blocklist change together or not a
 two statements leaves what was there before. Functions here may run more than once; only the last run counts.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,8 +13,8 @@ from pymongo import UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 
-from anamnesis.contracts.base import JsonObject
 from services.memory.stores import mongo_documents as documents
+from services.memory.stores import mongo_state
 from services.memory.stores.base import BLOCKLIST, Inserted, Record, Removal, Vectors
 from services.memory.stores.mongo_documents import Stored
 
@@ -119,7 +118,7 @@ async def remove(places: Places, removal: Removal, session: Session) -> tuple[in
     gone = (await places.episodes.delete_many({"_id": {"$in": ids}}, session=session)).deleted_count
     windows = await drop_windows(places, ids, session)
     if removal.block:
-        await write_state(places.state, BLOCKLIST, removal.block, session)
+        await mongo_state.write_many(places.state, BLOCKLIST, removal.block, session)
     return gone, windows, freed
 
 
@@ -177,31 +176,6 @@ async def drop_windows(places: Places, ids: Sequence[str], session: Session) -> 
     for windows in places.windows.values():
         gone += (await windows.delete_many({"episode_id": {"$in": list(ids)}}, session=session)).deleted_count
     return gone
-
-
-async def write_state(
-    state: AsyncCollection[Stored], kind: str, values: Mapping[str, JsonObject], session: Session | None = None
-) -> None:
-    """Write documents whatever their versions are."""
-    updates = [
-        UpdateOne(
-            {"_id": state_id(kind, key)},
-            {"$set": {"kind": kind, "key": key, "value": as_text(value)}, "$inc": {"version": 1}},
-            upsert=True,
-        )
-        for key, value in values.items()
-    ]
-    if updates:
-        await state.bulk_write(updates, ordered=False, session=session)
-
-
-def state_id(kind: str, key: str) -> str:
-    return f"{kind}/{key}"
-
-
-def as_text(value: JsonObject) -> str:
-    """JSON as text: exact for every number and key, which BSON is not."""
-    return json.dumps(value)
 
 
 async def holders(

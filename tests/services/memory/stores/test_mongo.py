@@ -14,7 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pymongo import AsyncMongoClient
-from pymongo.errors import BulkWriteError, DuplicateKeyError, ServerSelectionTimeoutError, WriteError
+from pymongo.errors import (
+    BulkWriteError,
+    ConfigurationError,
+    DuplicateKeyError,
+    ServerSelectionTimeoutError,
+    WriteError,
+)
 
 from anamnesis.contracts.episodes import Episode, EpisodeSource
 from anamnesis.kit.errors import AnamnesisError, StorageFull, Unavailable
@@ -507,6 +513,7 @@ def _opening(batch: Sequence[Record], episode_id: str) -> float:
     ("error", "kind"),
     [
         (ServerSelectionTimeoutError("mongodb://secret"), Unavailable),
+        (ConfigurationError("Sessions are not supported by secret"), Unavailable),
         (WriteError("no space, secret", 14031), StorageFull),
         (
             BulkWriteError({"writeErrors": [{"code": 14031, "errmsg": "secret", "op": {"summary": "secret"}}]}),

@@ -60,14 +60,15 @@ async def ingest(client: ServiceClient, settings: ReadingSettings, paths: Sequen
             nonlocal seen
             seen = counts
             if counts.files_changed:
-                left = "" if counts.eta is None else f", {output.duration(counts.eta)} left"
+                all_read = counts.files_done == counts.files_changed
+                eta = "embedding the last" if all_read else f"{output.duration(counts.eta)} left" if counts.eta else ""
                 bar.update(
                     task,
                     description=f"{counts.files_done}/{counts.files_changed} files",
                     total=max(counts.bytes, counts.bytes_done),
                     completed=counts.bytes_done,
                     counts=f"{counts.episodes} episodes, {counts.duplicate} duplicates, "
-                    f"{counts.redactions.total()} redactions{left}",
+                    f"{counts.redactions.total()} redactions{', ' if eta else ''}{eta}",
                 )
 
         sync = Sync(destination, maker, paths, wishes.instance, show)

@@ -29,6 +29,7 @@ def routes(runs: Runs, roots: Sequence[Path], instance: str, poll: float) -> API
             roots=tuple(IngestRoot(path=str(root), exists=there) for root, there in zip(roots, exist, strict=True)),
             current=current,
             last=last,
+            last_change=runs.last_change,
         )
 
     @router.post("/ingest", status_code=202, dependencies=[Depends(Needs(Scope.WRITE))])

@@ -65,6 +65,7 @@ class Runs:
         self._poll = poll
         self._current: _Run | None = None
         self._last: _Run | None = None
+        self._last_change: _Run | None = None
         self._task: asyncio.Task[None] | None = None
         self._clock: asyncio.Task[None] | None = None
 
@@ -75,6 +76,10 @@ class Runs:
     @property
     def last(self) -> IngestRun | None:
         return self._last.view() if self._last else None
+
+    @property
+    def last_change(self) -> IngestRun | None:
+        return self._last_change.view() if self._last_change else None
 
     def open(self) -> None:
         if self._poll:
@@ -126,6 +131,8 @@ class Runs:
         finally:
             run.finished_at = now()
             self._current, self._last = None, run
+            if run.progress.files_changed or run.state != "done":
+                self._last_change = run
             self._report(run)
 
     @staticmethod

@@ -69,6 +69,8 @@ class IngestStatus(Contract):
     current: IngestRun | None = None
     last: IngestRun | None = None
     """The last run that is over."""
+    last_change: IngestRun | None = None
+    """The last one that found something new, or failed."""
 
 
 class IngestRequest(Contract):

@@ -52,6 +52,11 @@ async def test_a_run_brings_the_transcripts_to_memory(peer: MemoryPeer, tmp_path
         before = IngestStatus.model_validate_json((await http.get("/api/jsonl/status")).content)
         answer = await http.post("/api/jsonl/ingest")
         status = await finished(http)
+        await http.post("/api/jsonl/ingest")
+        async with asyncio.timeout(10):
+            while (later := await finished(http)).last == status.last:  # noqa: ASYNC110 -- seen from outside
+                await asyncio.sleep(0.02)
+    assert later.last_change == status.last
     assert (before.state, before.last, before.instance) == ("idle", None, "laptop")
     assert [root.exists for root in before.roots] == [True, False]
     assert answer.status_code == 202

@@ -6,7 +6,7 @@ the number of clients instead of falling. Alone, a search waits for nobody.
 
 import asyncio
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 from anamnesis.kit.errors import Busy, Unavailable
@@ -19,7 +19,7 @@ _WAITING = 1024
 
 
 class Searches:
-    """A queue before a few named threads. All methods belong to the event loop, except `close`."""
+    """A queue before a few named threads. All methods belong to the event loop."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -31,11 +31,15 @@ class Searches:
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="search")
         self._running = 0
 
-    def close(self) -> None:
-        """Let what runs end."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+    async def close(self) -> None:
+        """Let what runs end, and turn away what waits."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await asyncio.to_thread(pool.shutdown)
+        while self._waiting:
+            _, future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(Unavailable("the store was closed"))
 
     def submit(self, index: MemoryIndex, query: CandidateQuery) -> "asyncio.Future[Candidates]":
         """Raises Busy when too many wait. Sees every write that was acknowledged before."""
@@ -58,21 +62,26 @@ class Searches:
             if not batch:
                 return
             self._running += 1
-            work = asyncio.get_running_loop().run_in_executor(self._pool, index.search, [query for query, _ in batch])
             futures = [future for _, future in batch]
-            work.add_done_callback(partial(self._finish, index, futures))
+            work = self._pool.submit(index.search, [query for query, _ in batch])
+            loop = asyncio.get_running_loop()
+            work.add_done_callback(partial(self._hand_back, loop, index, futures))
 
-    def _finish(
+    def _hand_back(
         self,
+        loop: asyncio.AbstractEventLoop,
         index: MemoryIndex,
         futures: "list[asyncio.Future[Candidates]]",
-        done: "asyncio.Future[list[Candidates]]",
+        done: "Future[list[Candidates]]",
+    ) -> None:
+        """Runs on the searching thread."""
+        loop.call_soon_threadsafe(self._finish, index, futures, done)
+
+    def _finish(
+        self, index: MemoryIndex, futures: "list[asyncio.Future[Candidates]]", done: "Future[list[Candidates]]"
     ) -> None:
         self._running -= 1
-        if done.cancelled():
-            error: BaseException | None = Unavailable("the store was closed")
-        else:
-            error = done.exception()
+        error = done.exception()
         for place, future in enumerate(futures):
             if future.done():
                 continue

@@ -95,7 +95,7 @@ class SqliteStore:
         """Finish what was accepted, then close everything; safe to call twice."""
         if self._release is not None:
             self._release.cancel()
-        await asyncio.to_thread(self._searches.close)
+        await self._searches.close()
         await asyncio.to_thread(self._file.close, self._timeout)
 
     async def ping(self) -> None:

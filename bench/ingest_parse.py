@@ -2,7 +2,8 @@
 
 Run: `python -m bench.ingest_parse [--megabytes 40] [--files 1000] [--json OUT]`. The input is made here: sessions with
 turns, tool calls, tool results of some kilobytes and the program's own records, in the proportions of real ones.
-Each figure is the best of five, taken in turns with its reference in one process; nothing leaves the machine.
+Each figure is the best of five, taken in turns with its reference in one process; nothing leaves the machine. Parsing
+is timed by the processor's clock, since it is one thread that waits for nothing; runs over files by the wall clock.
 """
 
 import argparse
@@ -117,10 +118,10 @@ class Nowhere:
         )
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def _seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    start = clock()
     work()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def measure_parsing(megabytes: int) -> list[Row]:
@@ -161,7 +162,7 @@ def measure_parsing(megabytes: int) -> list[Row]:
     best = dict.fromkeys(works, float("inf"))
     for _ in range(REPEATS):
         for name, work in works.items():
-            best[name] = min(best[name], _seconds(work))
+            best[name] = min(best[name], _seconds(work, time.process_time))
     return [
         Row("orjson.loads of every line", size / best["orjson"], "MB/s", "the reference"),
         Row("parse: lines to exchanges", size / best["cut"], "MB/s", f"{best['orjson'] / best['cut']:.2f} x reference"),

@@ -34,6 +34,7 @@ _LARGEST = 250
 """Episodes in a batch at most, whatever the checkpoint: memory stays flat. It then saves more often than asked."""
 _TRIES = 6
 """Failures in a row, with growing pauses, before a re-embedding is given up."""
+_FIRST_PAUSE = 2.0
 _STUCK = 5
 """Times that a lane may get the very same episodes before it says that they cannot be kept."""
 _SWITCH_SECONDS = (10.0, 20.0, 40.0, 80.0, 120.0)
@@ -119,6 +120,11 @@ class Reembedder:
             self._task.cancel()
             await asyncio.wait([self._task], timeout=seconds)
             self._task = None
+
+    @property
+    def busy(self) -> bool:
+        """Something is being embedded, switched or removed."""
+        return self._task is not None and not self._task.done()
 
     # Control ----------------------------------------------------------------------------------
 
@@ -239,8 +245,10 @@ class Reembedder:
             await self._patiently(encoder)
             if moving:
                 await self._change_over(encoder)
-            elif self._seal():
-                await self._keep(self._finished(await self._total()))
+            else:
+                total = await self._total()
+                if self._seal():
+                    await self._keep(self._finished(total))
         finally:
             if moving and self._host.active.name != model:
                 await encoder.close()
@@ -278,7 +286,7 @@ class Reembedder:
                 if failures >= _TRIES:
                     raise
                 logger().warning("re-embedding waits", reason=error.message, tries=failures)
-                await self._pause(min(30.0, 2.0**failures))
+                await self._pause(min(30.0, _FIRST_PAUSE * 2 ** (failures - 1)))
 
     async def _fill(self, encoder: BatchEncoder) -> None:
         try:
@@ -306,13 +314,15 @@ class Reembedder:
             last = ids
             self._saved.append((time.monotonic(), len(batch)))
             self._batches += 1
+            if len(batch) < self._size:
+                return  # the end, but for what is being written just now: that is for the switch to look at
 
     async def _claim(self, model: str) -> list[Episode]:
         """The next episodes without vectors that no lane has in hand."""
         async with self._claiming:
-            size = min(self._plan.checkpoint_every, _LARGEST)
-            missing = await self._store.missing(model, size + len(self._held))
-            batch = [one for one in missing if one.episode_id not in self._held][:size]
+            held = set(self._held)  # another lane may save its batch while we read what was missing before
+            missing = await self._store.missing(model, self._size + len(held))
+            batch = [one for one in missing if one.episode_id not in held][: self._size]
             self._held.update(one.episode_id for one in batch)
             return batch
 
@@ -380,6 +390,11 @@ class Reembedder:
             await self._keep(self._plan.model_copy(update={"drop": rest}))
 
     # Small things -----------------------------------------------------------------------------
+
+    @property
+    def _size(self) -> int:
+        """Episodes in a batch."""
+        return min(self._plan.checkpoint_every, _LARGEST)
 
     def _finished(self, total: int, drop: str | None = None) -> Plan:
         unneeded = {*self._plan.drop, *([drop] if drop else [])} - {self._plan.model}

@@ -47,6 +47,7 @@ BATCH = 500
 CLIENTS = 8
 START = datetime(2025, 1, 1, tzinfo=UTC)
 FTS_ROUNDS = 20
+BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 
 
 class Times(NamedTuple):
@@ -299,6 +300,13 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if BLAS_THREADS not in os.environ:
+        # numpy has been imported already: begin anew, with one thread for numpy and store alike.
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "bench.search_exact", *sys.argv[1:]],
+            {**os.environ, BLAS_THREADS: "1"},
+        )
     if options.build is not None:
         print(asyncio.run(build(options.build, options.episodes, options.dimension)))
         return
@@ -316,7 +324,7 @@ def main() -> None:
             "when": datetime.now(UTC).date().isoformat(),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
             f"numpy {np.__version__}, SQLite {sqlite3.sqlite_version}",
-            "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS", "all"),
+            "blas_threads": os.environ[BLAS_THREADS],
             "load": os.getloadavg()[0],
             "episodes": options.episodes,
             "dimension": options.dimension,

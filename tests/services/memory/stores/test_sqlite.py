@@ -16,9 +16,13 @@ from pathlib import Path
 import pytest
 
 from anamnesis.kit.errors import Busy, Invalid, StorageFull, Unavailable
-from services.memory.stores.base import CandidateQuery, Filter, Removal
+from services.memory.stores import episode_sql
+from services.memory.stores.base import CandidateQuery, Candidates, Filter, Removal
+from services.memory.stores.index import Change
 from services.memory.stores.migrations import APPLICATION_ID, STEPS
+from services.memory.stores.rows import prepared
 from services.memory.stores.sqlite import SqliteStore
+from services.memory.stores.sqlite_file import SqliteFile
 from services.memory.stores.writer import Writer
 from tests.contract.records import DIMENSION, MODEL, START, make_record, make_vectors
 
@@ -431,4 +435,42 @@ async def test_waiting_writes_are_bounded(tmp_path: Path) -> None:
     refused = sum(isinstance(one, Busy) for one in results)
     assert refused >= 1500 - 1024 - 129
     assert len(await store.list("settings")) == 1500 - refused
+    await store.close()
+
+
+async def test_searches_that_wait_are_turned_away_on_closing(tmp_path: Path) -> None:
+    """Closing the store ends every search, answered or refused, and leaves none hanging."""
+    store = SqliteStore(tmp_path / "store.db")
+    await store.open()
+    await store.insert([make_record(f"ep_{n}") for n in range(20)])
+    query = CandidateQuery(MODEL, make_vectors("question")[0], (), Filter(), 5)
+    await store.candidates(query)
+    asked = [asyncio.create_task(store.candidates(query)) for _ in range(60)]
+    await asyncio.sleep(0)
+    await store.close()
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(*asked, return_exceptions=True)
+    assert all(isinstance(one, Candidates | Unavailable) for one in results)
+
+
+async def test_an_index_that_cannot_follow_closes_the_store(tmp_path: Path) -> None:
+    """When a committed write cannot reach the index, nothing is answered any more, and a restart has the write."""
+
+    def follow(changes: Sequence[Change]) -> None:
+        raise MemoryError
+
+    path = tmp_path / "store.db"
+    file = SqliteFile(path, follow, readers=1, linger=0.1, max_bytes=None)
+    await asyncio.to_thread(file.open)
+    items = [prepared(make_record("ep_a"))]
+    write = file.write(lambda connection, changes: episode_sql.insert(connection, changes, items))
+    with pytest.raises(Unavailable, match="open the store again"):
+        await asyncio.wrap_future(write)
+    assert file.trouble is not None
+    with pytest.raises(Unavailable):
+        await asyncio.wrap_future(file.write(lambda connection, _: connection.execute("SELECT 1").fetchone()))
+    await asyncio.to_thread(file.close, 5)
+    store = SqliteStore(path)
+    await store.open()
+    await _still_good(store, {"ep_a"})
     await store.close()

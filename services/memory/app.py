@@ -20,6 +20,7 @@ from services.memory.keys import StoredKeys, ensure_first_key
 from services.memory.removal import Remover
 from services.memory.search.hits import Hits
 from services.memory.search.recall import Recall
+from services.memory.search.rerank import CrossEncoderReranker
 from services.memory.settings import MemorySettings
 from services.memory.stores.base import Store
 from services.memory.stores.mongo import MongoStore
@@ -43,6 +44,7 @@ def build(settings: MemorySettings) -> FastAPI:
     door = Door(store, blocks, embedding, workers, settings.redact_entropy, registry_counts)
     remover = Remover(store, blocks)
     hits = Hits(store)
+    reranker = CrossEncoderReranker(settings.reranker) if settings.reranker is not None else None
     keys = StoredKeys(store)
     opened = False
 
@@ -52,6 +54,8 @@ def build(settings: MemorySettings) -> FastAPI:
         registry_counts.register(app.state.metrics.registry)
         async with AsyncExitStack() as stack:
             stack.callback(workers.shutdown, wait=False, cancel_futures=True)
+            if reranker is not None:
+                stack.callback(reranker.close)
             settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
             await store.open()
             stack.push_async_callback(store.close)
@@ -79,7 +83,7 @@ def build(settings: MemorySettings) -> FastAPI:
         "memory",
         routers=[
             episodes.routes(store, door, remover, blocks, embedding),
-            search.routes(Recall(store, embedding, hits)),
+            search.routes(Recall(store, embedding, hits, reranker)),
             transfer.routes(store, door),
             embedding_endpoints.routes(embedding),
             state.routes(store, keys),

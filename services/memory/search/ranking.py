@@ -5,7 +5,7 @@ up. The weights and the floor were measured (bench/results/beam.md says on what,
 they were not chosen on); the floor holds for the shipped embedding model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -55,6 +55,9 @@ LEXICAL_ALONE = 1.8
 Values = NDArray[np.float64]
 """(c): one number a candidate."""
 
+Terms = tuple[tuple[str, float, float], ...]
+"""(name, value, weight) of every term of a score."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
@@ -62,8 +65,7 @@ class Ranked:
 
     candidate: Candidate
     score: float
-    terms: tuple[tuple[str, float, float], ...]
-    """(name, value, weight) of every term."""
+    terms: Terms
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
@@ -79,8 +81,9 @@ def rank(
     now: float,
     weights: Weights = DEFAULT,
     successors: Mapping[str, str] | None = None,
+    most: int | None = None,
 ) -> list[Ranked]:
-    """Order candidates, the best first; ties by event time (newest first), then by id.
+    """Order candidates, the best first and at most so many; ties by event time (newest first), then by id.
 
     `now` is in seconds since the epoch. `successors` tells which episode superseded which, and each superseded
     one then ends below its successor; where it is not known, superseded episodes end below all others.
@@ -99,10 +102,13 @@ def rank(
         ("recency", np.exp2(-ages / weights.half_life), weights.recency),
     ]
     scores = np.sum([values * weight for _, values, weight in columns], axis=0)
-    names = [name for name, _, _ in columns]
-    factors = [weight for _, _, weight in columns]
-    rows = zip(*(values.tolist() for _, values, _ in columns), strict=True)
-    return _in_order(_settled(pool, scores, [tuple(zip(names, row, factors, strict=True)) for row in rows], successors))
+    values = np.stack([values for _, values, _ in columns], axis=1)
+    names, factors = [name for name, _, _ in columns], [weight for _, _, weight in columns]
+
+    def terms(at: int) -> Terms:
+        return tuple(zip(names, values[at].tolist(), factors, strict=True))
+
+    return _best(pool, scores, terms, successors, most)
 
 
 def reranked(
@@ -121,25 +127,29 @@ def reranked(
         for one in ranked
     ]
     scores = np.array([sum(value * factor for _, value, factor in several) for several in terms])
-    pool = [one.candidate for one in ranked]
-    return _in_order(_settled(pool, scores, terms, successors))
+    return _best([one.candidate for one in ranked], scores, terms.__getitem__, successors, None)
 
 
-def _settled(
+def _best(
     pool: Sequence[Candidate],
     scores: Values,
-    terms: Sequence[tuple[tuple[str, float, float], ...]],
+    terms: Callable[[int], Terms],
     successors: Mapping[str, str] | None,
+    most: int | None,
 ) -> list[Ranked]:
+    """The first of the order, with their terms: those of all others would cost more than the ranking."""
     lowered = _lowered(pool, scores, successors)
+    final = scores - lowered
+    names, times = np.array([one.episode_id for one in pool]), np.array([-one.timestamp for one in pool])
+    order = np.lexsort((names, times, -final))[:most].tolist()
     return [
-        Ranked(one, score - less, (*several, (SUPERSEDED, less, -1.0)) if less else several)
-        for one, score, less, several in zip(pool, scores.tolist(), lowered.tolist(), terms, strict=True)
+        Ranked(
+            pool[at],
+            float(final[at]),
+            (*terms(at), (SUPERSEDED, float(lowered[at]), -1.0)) if lowered[at] else terms(at),
+        )
+        for at in order
     ]
-
-
-def _in_order(ranked: list[Ranked]) -> list[Ranked]:
-    return sorted(ranked, key=lambda one: (-one.score, -one.candidate.timestamp, one.candidate.episode_id))
 
 
 def relevance(candidates: Sequence[Candidate], ceiling: float | None = None, weights: Weights = DEFAULT) -> float:

@@ -11,9 +11,10 @@ from typing import Protocol
 
 from anamnesis.contracts.episodes import Episode, SearchExplanation, SearchHit, SearchRequest, SearchResponse
 from services.memory.search.hits import Hits
-from services.memory.search.ranking import DEFAULT_FLOOR, Ranked, rank, relevance
-from services.memory.search.text import query_terms
-from services.memory.stores.base import CandidateQuery, Filter, Store, Vector
+from services.memory.search.ranking import DEFAULT_FLOOR, Ranked, rank, relevance, reranked
+from services.memory.search.rerank import DEPTH, WEIGHT, Reranker
+from services.memory.search.text import passage, query_terms
+from services.memory.stores.base import Candidate, CandidateQuery, Filter, Store, Vector
 
 POOL = 200  # candidates by each side
 CHARACTERS_PER_TOKEN = 4
@@ -31,6 +32,7 @@ class Recall:
     store: Store
     embedder: QueryEmbedder
     hits: Hits
+    reranker: Reranker | None = None
 
     async def search(self, request: SearchRequest) -> SearchResponse:
         """Answer one search; every hit is counted, soon after."""
@@ -50,7 +52,7 @@ class Recall:
             limit=max(POOL, 2 * request.top_k),
         )
         candidates = await self.store.candidates(query)
-        ranked = rank(candidates.found, time.time())
+        ranked = await self._ranked(candidates.found, request)
         floor = DEFAULT_FLOOR if request.floor is None else request.floor
         relevant = relevance(candidates.found, candidates.ceiling)
         abstained = not ranked or relevant < floor
@@ -67,6 +69,21 @@ class Recall:
         return SearchResponse(
             results=tuple(hits), abstained=abstained, explanation=explanation if request.explain else None
         )
+
+    async def _ranked(self, found: Sequence[Candidate], request: SearchRequest) -> list[Ranked]:
+        """The first of the order; where a reranker is configured, it judges the very first once more."""
+        old = [one.episode_id for one in found if one.superseded]
+        superseded = await self.store.get(old) if old else {}
+        successors = {one.episode_id: one.superseded_by for one in superseded.values() if one.superseded_by}
+        most = max(request.top_k, DEPTH)
+        ranked = rank(found, time.time(), successors=successors or None, most=most)
+        if self.reranker is None or not ranked:
+            return ranked
+        episodes = await self.store.get([one.candidate.episode_id for one in ranked[:DEPTH]])
+        known = [one for one in ranked[:DEPTH] if one.candidate.episode_id in episodes]
+        texts = [passage(one.summary, one.raw_exchange) for one in (episodes[c.candidate.episode_id] for c in known)]
+        opinions = await self.reranker.judge(request.query_text, texts)
+        return reranked(known, opinions, WEIGHT, successors or None) + ranked[DEPTH:]
 
     async def _hits(self, ranked: Sequence[Ranked], request: SearchRequest) -> tuple[list[SearchHit], int]:
         """The episodes within the token budget, and how many did not fit.

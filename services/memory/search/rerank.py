@@ -10,9 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
-import torch
-from sentence_transformers import CrossEncoder
-
 DEPTH = 20
 """Candidates that are judged."""
 WEIGHT = 3.0
@@ -34,11 +31,16 @@ class CrossEncoderReranker:
     """
 
     def __init__(self, directory: Path) -> None:
+        # Imported here: a service without a reranker must not carry torch in its own process.
+        import torch
+        from sentence_transformers import CrossEncoder
+
         if not (directory / "config.json").is_file():
             raise FileNotFoundError(f"{directory} holds no cross-encoder (config.json is missing)")
         self._model = CrossEncoder(str(directory), device="cpu", max_length=MAX_TOKENS, local_files_only=True)
         if self._model.num_labels != 1:
             raise ValueError(f"{directory}: {self._model.num_labels} labels; a reranker has one")
+        self._sigmoid = torch.nn.Sigmoid()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rerank")
 
     async def judge(self, question: str, passages: Sequence[str]) -> list[float]:
@@ -48,10 +50,7 @@ class CrossEncoderReranker:
         pairs = [(question, passage) for passage in passages]
         if not pairs:
             return []
-        with torch.inference_mode():
-            found = self._model.predict(
-                pairs, batch_size=_BATCH, activation_fn=torch.nn.Sigmoid(), show_progress_bar=False
-            )
+        found = self._model.predict(pairs, batch_size=_BATCH, activation_fn=self._sigmoid, show_progress_bar=False)
         return [float(score) for score in found]
 
     def close(self) -> None:

@@ -35,17 +35,17 @@ def test_every_route_asks_for_a_key(stack: Stack, service: str) -> None:
     assert walked > (2 if service == "ingest" else 20)
 
 
-def _schema(stack: Stack, service: str) -> schemathesis.openapi.OpenApiSchema:
+def _schema(stack: Stack, service: str) -> schemathesis.BaseSchema:
     return schemathesis.openapi.from_url(f"{stack.url(service)}/openapi.json", headers={"X-API-Key": KEY})
 
 
 @pytest.fixture(scope="module")
-def memory_schema(stack: Stack) -> schemathesis.openapi.OpenApiSchema:
+def memory_schema(stack: Stack) -> schemathesis.BaseSchema:
     return _schema(stack, "memory")
 
 
 @pytest.fixture(scope="module")
-def ingest_schema(stack: Stack) -> schemathesis.openapi.OpenApiSchema:
+def ingest_schema(stack: Stack) -> schemathesis.BaseSchema:
     return _schema(stack, "ingest")
 
 

@@ -305,4 +305,5 @@ main() {
   esac
 }
 
-main "$@"
+# Sourced, it only defines its functions.
+[[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"

@@ -1,5 +1,6 @@
 """The memory service put together: which store, which embedder, which routes."""
 
+import gc
 import sys
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -69,6 +70,8 @@ def build(settings: MemorySettings) -> FastAPI:
                 sys.stdout.flush()
             await embedding.open()
             stack.push_async_callback(embedding.close)
+            gc.collect()
+            gc.freeze()  # what was loaded stays: collections under way need not walk it again
             opened = True
             yield
             opened = False

@@ -1,6 +1,7 @@
 """kill -9 against an oracle of what was acknowledged: none lost, none twice."""
 
 import random
+import signal
 import threading
 import time
 from pathlib import Path
@@ -109,7 +110,7 @@ def test_a_clean_stop_loses_nothing_and_starts_in_seconds(tmp_path: Path) -> Non
             hits = client.post("/api/episodes/search", json={"query_text": "the blue lamp", "floor": 0}).json()[
                 "results"
             ]
-        assert stack.kill("memory", 15) == 0
+        assert stack.kill("memory", signal.SIGTERM) in (0, -signal.SIGTERM)  # uvicorn ends by the signal it was sent
         stack.start("memory")
         with stack.client("memory") as client:
             assert len(_all_ids(stack)) == 8

@@ -12,12 +12,15 @@ import asyncio
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from pydoc_data.topics import topics
 from typing import NamedTuple
 
 import aiohttp
@@ -33,7 +36,9 @@ from services.memory.stores.sqlite import SqliteStore
 from tests.e2e.conftest import KEY, Stack
 
 MODEL, DIMENSION = "all-MiniLM-L6-v2", 384
-SYLLABLES = [first + second for first in "bdfghklmnprstvz" for second in "aeiou"]
+WORDS = [
+    word for word, _ in Counter(re.findall(r"[a-z]{3,}", " ".join(topics.values()).lower())).most_common()
+]  # English, the commonest first: what a tokenizer makes of a question must be what it makes of a real one
 START = datetime(2025, 1, 1, tzinfo=UTC)
 BATCH = 1000
 
@@ -48,13 +53,14 @@ class Latency(NamedTuple):
 
 
 def word(number: int) -> str:
-    """A pronounceable word for a number; the same number gives the same word."""
-    text = ""
-    while True:
-        number, rest = divmod(number, len(SYLLABLES))
-        text += SYLLABLES[rest]
-        if not number:
-            return text + "x"
+    """The word of this rank; ranks beyond the list are made of two words."""
+    first, second = divmod(number, len(WORDS))
+    return WORDS[second] if not first else WORDS[first] + WORDS[second]
+
+
+def question(chance: np.random.Generator) -> str:
+    """Eight words, a few common ones among them."""
+    return " ".join(["how", "did", *(word(int(one)) for one in chance.zipf(1.2, 6) % 20_000)])
 
 
 async def fill(path: Path, episodes: int) -> None:
@@ -91,7 +97,7 @@ async def load(url: str, clients: int, seconds: float, search: bool) -> Latency:
 
     async def client(session: aiohttp.ClientSession) -> None:
         while time.perf_counter() < until:
-            text = " ".join(word(int(one)) for one in chance.zipf(1.3, 9) % 50_000)
+            text = question(chance)
             started = time.perf_counter()
             if search:
                 body = {"query_text": text, "top_k": 5, "floor": 0}

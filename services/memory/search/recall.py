@@ -16,7 +16,7 @@ from services.memory.search.rerank import DEPTH, WEIGHT, Reranker
 from services.memory.search.text import passage, query_terms
 from services.memory.stores.base import Candidate, CandidateQuery, Filter, Store, Vector
 
-POOL = 200  # candidates by each side
+POOL = 100  # candidates by each side
 CHARACTERS_PER_TOKEN = 4
 
 

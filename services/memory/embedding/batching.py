@@ -117,8 +117,11 @@ class Backlog:
         # Like lengths side by side; the vectors find their rows again by number.
         self._queues[rank].extend(sorted(jobs, key=lambda job: job.cost))
 
-    def take(self, budget: float) -> list[Job]:
-        """The next batch, at most `budget` padded characters (but at least one text); empty = none waits."""
+    def take(self, budget: float, background: float | None = None) -> list[Job]:
+        """The next batch, at most `budget` padded characters (but at least one text); empty = none waits.
+
+        Texts in the background may have a budget of their own.
+        """
         for rank in Rank:
             queue = self._queues[rank]
             ahead: list[Job] = []
@@ -127,7 +130,7 @@ class Backlog:
                 if not job.request.done.done():
                     ahead.append(job)
             if ahead:
-                batch = _cut(ahead, budget)
+                batch = _cut(ahead, background if background is not None and rank is Rank.BACKGROUND else budget)
                 chosen = {id(job) for job in batch}
                 queue.extendleft(reversed([job for job in ahead if id(job) not in chosen]))
                 return batch

@@ -30,6 +30,9 @@ ACTIVE = "active"
 
 _LANES = 2
 """Batches at once: while one is being written, the other keeps the workers busy."""
+_MORE_LANES = 6
+"""So many more where batches are quick: from more short texts, more of like length go together."""
+_QUICK_SECONDS = 2.0
 _LARGEST = 250
 """Episodes in a batch at most, whatever the checkpoint: memory stays flat. It then saves more often than asked."""
 _TRIES = 6
@@ -291,12 +294,14 @@ class Reembedder:
     async def _fill(self, encoder: BatchEncoder) -> None:
         try:
             async with asyncio.TaskGroup() as lanes:
-                for _ in range(_LANES):
+                lanes.create_task(self._lane(encoder, lanes))
+                for _ in range(_LANES - 1):
                     lanes.create_task(self._lane(encoder))
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
 
-    async def _lane(self, encoder: BatchEncoder) -> None:
+    async def _lane(self, encoder: BatchEncoder, lanes: asyncio.TaskGroup | None = None) -> None:
+        """One batch after another until few are left; opens more lanes in `lanes` if its first batch is quick."""
         last: list[str] = []
         same = 0
         while not self._stop.is_set():
@@ -307,10 +312,15 @@ class Reembedder:
                 raise Conflict(f"{len(ids)} episodes do not keep the vectors they are given, {ids[0]} among them")
             if not batch:
                 return
+            began = time.monotonic()
             try:
                 await self._embed(encoder, batch, background=True)
             finally:
                 self._held.difference_update(ids)
+            if lanes is not None and time.monotonic() - began < _QUICK_SECONDS:
+                for _ in range(_MORE_LANES):
+                    lanes.create_task(self._lane(encoder))
+            lanes = None
             last = ids
             self._saved.append((time.monotonic(), len(batch)))
             self._batches += 1

@@ -121,46 +121,46 @@ async def test_batches_are_bounded_whatever_the_checkpoint(store: SqliteStore) -
 async def test_pause_and_resume(store: SqliteStore) -> None:
     """A pause keeps the batches in work and stays one over a restart; resuming goes on, not over."""
     new = Hashed(NEW, permits=3)
-    desk = await _with(store, 100, new)
+    desk = await _with(store, 200, new)
     await desk.reembedder.start("new", 10)
     await _until(desk, 30)
     assert (await desk.reembedder.pause()).state is ReembedState.PAUSED
-    new.permit(2)  # those in work
+    new.permit(8)  # those in work
     await until_idle(desk)
-    assert (await desk.reembedder.status()).done == 50
+    assert (await desk.reembedder.status()).done == 110
     assert new.closed
 
     again = Desk(store)
     await again.open()
     await asyncio.sleep(0.05)
     status = await again.reembedder.status()
-    assert (status.state, status.done, status.model) == (ReembedState.PAUSED, 50, "new")
+    assert (status.state, status.done, status.model) == (ReembedState.PAUSED, 110, "new")
     await again.reembedder.resume()
     await until_idle(again)
     assert again.active == NEW
-    assert sum(again.encoders["new"].batches) == 50
+    assert sum(again.encoders["new"].batches) == 90
 
 
 async def test_a_stop_saves_the_batch_in_work_and_a_start_goes_on(store: SqliteStore) -> None:
     """Stopped in the middle, what was in work is kept; the next start goes on by itself."""
     new = Hashed(NEW, permits=3, pause=0.02)
-    desk = await _with(store, 100, new)
+    desk = await _with(store, 200, new)
     await desk.reembedder.start("new", 10)
     await _until(desk, 20)
     new.permit(1)
     await asyncio.sleep(0.01)
     closing = asyncio.create_task(desk.reembedder.close())
-    new.permit(1)
+    new.permit(8)
     await closing
-    done = 100 - await store.count_missing("new")
+    done = 200 - await store.count_missing("new")
     assert done == sum(new.batches)
-    assert 30 <= done < 100
+    assert 30 <= done < 200
 
     again = Desk(store)
     await again.open()
     await until_idle(again)
     assert again.active == NEW
-    assert sum(again.encoders["new"].batches) == 100 - done
+    assert sum(again.encoders["new"].batches) == 200 - done
 
 
 async def test_a_stop_does_not_wait_for_ever(store: SqliteStore) -> None:
@@ -246,7 +246,7 @@ async def test_a_change_of_mind_leaves_nothing(store: SqliteStore) -> None:
     await desk.reembedder.start("new", 10)
     await _until(desk, 20)
     await desk.reembedder.pause()
-    new.permit(2)
+    new.permit(4)
     await until_idle(desk)
     await desk.reembedder.start("other", 10)
     await until_idle(desk)
@@ -326,7 +326,7 @@ from tests.services.memory.embedding.store_kit import NEW, OLD, Desk, Hashed
 async def main():
     store = SqliteStore(Path(sys.argv[1]))
     await store.open()
-    desk = Desk(store, Hashed(NEW, pause=0.004), Hashed(OLD, pause=0.004))
+    desk = Desk(store, Hashed(NEW, pause=0.02), Hashed(OLD))
     await desk.open()
     if not desk.reembedder.busy:
         await desk.reembedder.start(sys.argv[2], 5)

@@ -1,6 +1,6 @@
 """`python -m services.memory`: run the memory service until it is told to stop."""
 
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] -- it ships no types
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
 from anamnesis.kit.logs import configure
 from anamnesis.kit.server import serve

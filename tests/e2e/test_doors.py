@@ -50,6 +50,8 @@ def _fuzz(stack: Stack, service: str) -> int:
     operations = 0
     for found in schema.get_all_operations():
         operation = found.ok()
+        if operation.path == "/api/episodes/import":  # JSON lines, which it cannot generate: test_transfer.py does
+            continue
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
 
             @FUZZ

@@ -1,8 +1,10 @@
 """Structured logs on standard error: events with fields, never a secret or the text of an episode."""
 
+import contextlib
 import logging
 import sys
 from collections.abc import MutableMapping
+from typing import TextIO
 
 import structlog
 
@@ -16,6 +18,20 @@ def _without_content(_: object, __: str, event: MutableMapping[str, object]) -> 
     for name in FORBIDDEN & event.keys():
         event[name] = "(withheld)"
     return event
+
+
+class _Lines:
+    """Writes lines; a full disk behind standard error costs the line, never the request that it tells of."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, message: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(message + "\n")
+            self._stream.flush()
+
+    log = debug = info = warning = warn = error = critical = exception = fatal = msg
 
 
 def configure(service: str, level: str = "info", json: bool = False) -> None:
@@ -33,7 +49,7 @@ def configure(service: str, level: str = "info", json: bool = False) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Lines(sys.stderr),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)

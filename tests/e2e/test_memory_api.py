@@ -1,0 +1,270 @@
+"""What memory promises at its paths, asked through the front door."""
+
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import SERVICE_KEY, Stack
+
+
+@pytest.fixture
+def api(stack: Stack, request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
+    with stack.client() as client:
+        yield client
+
+
+@pytest.fixture
+def project(request: pytest.FixtureRequest) -> str:
+    """A project of the test's own."""
+    return f"api-{request.node.name}"
+
+
+def _note(project: str, summary: str, **more: object) -> dict[str, object]:
+    return {"instance": "laptop", "project": project, "summary": summary, **more}
+
+
+def test_an_id_is_made_from_time_place_and_content(api: httpx.Client, project: str) -> None:
+    """Without an id one is made; the event time is kept apart from the time of ingest."""
+    body = _note(project, "The lamp was mended.", timestamp="2025-05-06T07:08:09+02:00", instance="Ada's Laptop")
+    made = api.post("/api/episodes", json=body)
+    assert made.status_code == 201
+    episode = made.json()
+    assert episode["episode_id"].startswith("ep_20250506_ada-s-laptop_api-test-an-id")
+    assert episode["timestamp"] == "2025-05-06T05:08:09Z"
+    assert episode["ingested_at"] > episode["timestamp"]
+    assert api.get(f"/api/episodes/{episode['episode_id']}").json() == episode
+
+
+def test_a_duplicate_is_409_and_names_what_stands_in_its_way(api: httpx.Client, project: str) -> None:
+    """The same id is refused, and so is the same content under another id."""
+    first = api.post("/api/episodes", json=_note(project, "Once.", episode_id="dup-1")).json()["episode_id"]
+    for body in (_note(project, "Other.", episode_id="dup-1"), _note(project, "Once.", episode_id="dup-2")):
+        refused = api.post("/api/episodes", json=body)
+        assert refused.status_code == 409
+        assert refused.json()["error"]["detail"]["episode_id"] == first
+    assert api.post("/api/episodes", json=_note(project + "-b", "Once.", episode_id="dup-3")).status_code == 201
+
+
+def test_a_batch_updates_what_has_grown(api: httpx.Client, project: str) -> None:
+    """`on_conflict=update` replaces text under the same id, and the new words are found."""
+    api.post("/api/episodes/batch", json={"episodes": [_note(project, "Short.", episode_id="grow")]})
+    grown = {"episodes": [_note(project, "Short, then a zeppelin landed.", episode_id="grow")], "on_conflict": "update"}
+    assert api.post("/api/episodes/batch", json=grown).json()["results"][0]["status"] == "updated"
+    assert api.post("/api/episodes/batch", json=grown).json()["results"][0]["status"] == "duplicate"
+    found = api.post("/api/episodes/search", json={"query_text": "zeppelin", "project_filter": project}).json()
+    assert [hit["episode_id"] for hit in found["results"]] == ["grow"]
+
+
+def test_every_way_in_is_redacted(api: httpx.Client, project: str) -> None:
+    """Create, batch, patch and import all replace secrets and drop private blocks."""
+    secret = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5"
+    text = f"Token {secret} <private>my diary</private> was used"
+    one = api.post("/api/episodes", json=_note(project, text, raw_exchange=text + " 1")).json()
+    api.post("/api/episodes/batch", json={"episodes": [_note(project, "b", raw_exchange=text + " 2")]})
+    patched = api.patch(f"/api/episodes/{one['episode_id']}", json={"raw_exchange": text + " 3"}).json()
+    line = json.dumps({**one, "episode_id": "imported", "summary": text, "raw_exchange": text + " 4"})
+    assert api.post("/api/episodes/import", content=line.encode()).json()["created"] == 1
+    everything = api.post("/api/episodes/export", json={"project_filter": project}).text
+    assert secret not in everything
+    assert "diary" not in everything
+    assert everything.count("[REDACTED:") >= 5
+    assert patched["content_hash"] != one["content_hash"]
+
+
+def test_a_patch_changes_only_what_it_names(api: httpx.Client, project: str) -> None:
+    """Tags change without touching text; a twin of another episode is refused."""
+    one = api.post("/api/episodes", json=_note(project, "The first.", tags=["a", "a", "b"])).json()
+    assert one["tags"] == ["a", "b"]
+    changed = api.patch(f"/api/episodes/{one['episode_id']}", json={"tags": ["c"]}).json()
+    assert changed == {**one, "tags": ["c"]}
+    api.post("/api/episodes", json=_note(project, "The second."))
+    assert api.patch(f"/api/episodes/{one['episode_id']}", json={"summary": "The second."}).status_code == 409
+    assert api.patch("/api/episodes/none", json={"tags": []}).status_code == 404
+
+
+def test_filters_apply_before_ranking(api: httpx.Client, project: str) -> None:
+    """A filter that leaves one episode finds it, however many others would rank above it."""
+    episodes = [
+        _note(project, f"The blue lamp number {n} was mended.", tags=["many"], timestamp="2026-01-01T00:00:00Z")
+        for n in range(30)
+    ]
+    episodes.append(_note(project, "A lamp.", tags=["rare", "many"], timestamp="2025-01-01T00:00:00Z", instance="desk"))
+    api.post("/api/episodes/batch", json={"episodes": episodes})
+    question = {"query_text": "which blue lamp was mended?", "project_filter": project, "floor": 0}
+    for narrow in ({"tag_filter": ["rare", "many"]}, {"instance_filter": "desk"}, {"until": "2025-06-01T00:00:00Z"}):
+        hits = api.post("/api/episodes/search", json={**question, **narrow}).json()["results"]
+        assert [hit["summary"] for hit in hits] == ["A lamp."], narrow
+    page = api.get("/api/episodes", params={"project": project, "tag": "many", "limit": 10, "skip": 25}).json()
+    assert (page["total"], len(page["episodes"])) == (31, 6)
+
+
+def test_explain_adds_up(api: httpx.Client, project: str) -> None:
+    """The contributions of all terms are the score; without `explain` there are none."""
+    api.post("/api/episodes/batch", json={"episodes": [_note(project, f"Lamp {n} is green.") for n in range(5)]})
+    question = {"query_text": "green lamp", "project_filter": project, "floor": 0, "explain": True}
+    answer = api.post("/api/episodes/search", json=question).json()
+    for hit in answer["results"]:
+        assert sum(reason["contribution"] for reason in hit["reasons"]) == pytest.approx(hit["score"], abs=1e-9)
+        assert all(r["value"] * r["weight"] == pytest.approx(r["contribution"]) for r in hit["reasons"])
+    assert answer["explanation"]["lexical"] == "bm25"
+    plain = api.post("/api/episodes/search", json={**question, "explain": False}).json()
+    assert plain["explanation"] is None
+    assert all(hit["reasons"] is None for hit in plain["results"])
+
+
+def test_silence_when_nothing_is_relevant(api: httpx.Client, project: str) -> None:
+    """A question about something else is answered by nothing, unless the floor is lifted."""
+    api.post("/api/episodes", json=_note(project, "We moved the payment service to port 8471."))
+    question = {"query_text": "how long do I bake a rye bread?", "project_filter": project}
+    assert api.post("/api/episodes/search", json=question).json() == {
+        "results": [],
+        "abstained": True,
+        "explanation": None,
+    }
+    assert len(api.post("/api/episodes/search", json={**question, "floor": 0}).json()["results"]) == 1
+
+
+def test_the_token_budget_holds(api: httpx.Client, project: str) -> None:
+    """What does not fit goes without its raw exchange first, and is left out after that."""
+    api.post(
+        "/api/episodes/batch",
+        json={"episodes": [_note(project, f"Lamp {n}.", raw_exchange=f"{n} lamp " * 100) for n in range(4)]},
+    )
+    question = {"query_text": "lamp", "project_filter": project, "floor": 0, "explain": True}
+    whole = api.post("/api/episodes/search", json=question).json()["results"]
+    assert len(whole) == 4
+    answer = api.post("/api/episodes/search", json={**question, "token_budget": 206}).json()
+    sizes = [len(hit["summary"]) + len(hit["raw_exchange"] or "") for hit in answer["results"]]
+    assert sum(sizes) <= 206 * 4
+    assert answer["results"][0]["raw_exchange"] is not None
+    assert answer["results"][-1]["raw_exchange"] is None
+    tiny = api.post("/api/episodes/search", json={**question, "token_budget": 1}).json()
+    assert tiny["results"] == []
+    assert tiny["explanation"]["dropped_by_budget"] == 4
+
+
+def test_superseded_episodes_step_back_and_return(api: httpx.Client, project: str) -> None:
+    """A superseded episode is not found, unless asked for, and then below its successor."""
+    for name, text in (("old", "The port is 80."), ("new", "The port is 81 now.")):
+        api.post("/api/episodes", json=_note(project, text, episode_id=f"sup-{name}"))
+    change = {"episode_ids": ["sup-old"], "superseded_by": "sup-new"}
+    assert api.post("/api/episodes/supersede", json=change).json() == {"changed": 1}
+    question = {"query_text": "The port is 80.", "project_filter": project, "floor": 0}
+
+    def found(**more: object) -> list[str]:
+        hits = api.post("/api/episodes/search", json={**question, **more}).json()["results"]
+        return [hit["episode_id"] for hit in hits]
+
+    assert found() == ["sup-new"]
+    assert found(include_superseded=True) == ["sup-new", "sup-old"]
+    assert api.post("/api/episodes/unsupersede", json={"episode_ids": ["sup-old"]}).json() == {"changed": 1}
+    assert set(found()) == {"sup-new", "sup-old"}
+    missing = {"episode_ids": ["sup-old"], "superseded_by": "nobody"}
+    assert api.post("/api/episodes/supersede", json=missing).status_code == 404
+    itself = {"episode_ids": ["sup-old"], "superseded_by": "sup-old"}
+    assert api.post("/api/episodes/supersede", json=itself).status_code == 400
+
+
+def test_what_was_deleted_stays_away(api: httpx.Client, project: str) -> None:
+    """A deleted episode does not come back by id or by content until it is lifted from the blocklist."""
+    body = _note(project, "Gone for good.", episode_id="gone")
+    api.post("/api/episodes", json=body)
+    assert api.delete("/api/episodes/gone").json() == {"changed": 1}
+    assert api.delete("/api/episodes/gone").status_code == 404
+    for again in (body, {**body, "episode_id": "gone-2"}, {**body, "summary": "Other words."}):
+        assert api.post("/api/episodes/batch", json={"episodes": [again]}).json()["results"][0]["status"] == "blocked"
+    refused = api.post("/api/episodes", json=body)
+    assert (refused.status_code, refused.json()["error"]["detail"]["status"]) == (409, "blocked")
+    [entry] = [one for one in api.get("/api/blocklist").json()["items"] if one["episode_id"] == "gone"]
+    assert api.delete("/api/blocklist", params={"blocked_id": entry["blocked_id"]}).json() == {"changed": 1}
+    assert api.post("/api/episodes", json=body).status_code == 201
+    assert api.delete("/api/blocklist").status_code == 400
+
+
+def test_forgetting_takes_what_was_derived_and_proves_it(api: httpx.Client, project: str) -> None:
+    """The receipt names the episode, its copy elsewhere and what was consolidated from it; the proof is zero."""
+    root = api.post("/api/episodes", json=_note(project, "My name is Yusuf.", episode_id="root")).json()
+    api.post("/api/episodes", json=_note(project + "-copy", "My name is Yusuf.", episode_id="root-copy"))
+    derived = {**root, "episode_id": "derived", "summary": "A person called Yusuf.", "consolidated_from": ["root"]}
+    further = {**root, "episode_id": "further", "summary": "Yusuf, again.", "consolidated_from": ["derived"]}
+    lines = "\n".join(json.dumps(one) for one in (derived, further))
+    assert api.post("/api/episodes/import", content=lines.encode()).json()["created"] == 2
+    receipt = api.post("/api/episodes/root/forget").json()
+    assert set(receipt["episodes"]) == {"root", "root-copy", "derived", "further"}
+    assert receipt["proof"] == {"by_id": 0, "by_content": 0, "vectors": 0}
+    assert receipt["vectors"] >= 4
+    assert len(receipt["blocked"]) == 4
+    hits = api.post("/api/episodes/search", json={"query_text": "Yusuf", "project_filter": project, "floor": 0}).json()
+    assert hits["results"] == []
+    assert api.post("/api/episodes/import", content=lines.encode()).json()["blocked"] == 2
+    assert api.post("/api/episodes/root/forget").status_code == 404
+
+
+def test_export_and_import_are_inverse(api: httpx.Client, project: str) -> None:
+    """What is exported, deleted and imported again is the same, counters included."""
+    notes = [_note(project, f"Note {n}.", timestamp=f"2026-02-0{n + 1}T00:00:00Z") for n in range(5)]
+    api.post("/api/episodes/batch", json={"episodes": notes})
+    api.post("/api/episodes/search", json={"query_text": "Note 3.", "project_filter": project, "top_k": 1, "floor": 0})
+    exported = api.post("/api/episodes/export", json={"project_filter": project}).content
+    episodes = [json.loads(line) for line in exported.splitlines()]
+    for one in episodes:
+        api.delete(f"/api/episodes/{one['episode_id']}", params={"block": False})
+    assert api.get("/api/episodes", params={"project": project}).json()["total"] == 0
+    result = api.post("/api/episodes/import", content=exported + b"\n\n").json()
+    assert (result["created"], result["refused"]) == (5, 0)
+    assert api.post("/api/episodes/export", json={"project_filter": project}).content == exported
+    assert api.post("/api/episodes/import", content=exported).json()["duplicates"] == 5
+
+
+def test_an_import_refuses_lines_without_quoting_them(api: httpx.Client, project: str) -> None:
+    """Bad lines are counted, the first is named by number and reason; good ones around them arrive."""
+    good = json.dumps(_note(project, "Fine."))
+    bad = json.dumps(_note(project, "Private words.", trust="everybody"))
+    result = api.post("/api/episodes/import", content=f"{good}\nnot json\n{bad}\n".encode()).json()
+    assert (result["created"], result["refused"]) == (1, 2)
+    assert result["first_refusal"].startswith("line 2: ")
+    assert "not json" not in result["first_refusal"]
+    only_bad = api.post("/api/episodes/import", content=bad.encode()).json()
+    assert "trust" in only_bad["first_refusal"]
+    assert "Private" not in only_bad["first_refusal"]
+
+
+def test_settings_are_written_only_over_the_version_that_was_read(api: httpx.Client) -> None:
+    """Two writers of one setting: the second is told instead of overwriting."""
+    assert api.get("/api/settings/never-set").status_code == 404
+    first = api.put("/api/settings/theme", json={"dark": True}).json()
+    assert api.get("/api/settings/theme").json() == first
+    version = {"version": first["version"]}
+    assert api.put("/api/settings/theme", json={"dark": False}, params=version).status_code == 200
+    assert api.put("/api/settings/theme", json={"dark": None}, params=version).status_code == 409
+
+
+def test_a_lease_has_one_holder(stack: Stack) -> None:
+    """While one holds a lease another gets 409; the holder renews and gives back."""
+    with stack.client("memory") as memory:
+        for holder, seconds, status in (("a", 60, 200), ("b", 60, 409), ("a", 60, 200)):
+            taken = memory.post("/api/leases/nightly", json={"holder": holder, "seconds": seconds})
+            assert taken.status_code == status
+        assert memory.delete("/api/leases/nightly", params={"holder": "b"}).json() == {"changed": 0}
+        assert memory.delete("/api/leases/nightly", params={"holder": "a"}).json() == {"changed": 1}
+        assert memory.post("/api/leases/nightly", json={"holder": "b", "seconds": 0.001}).status_code == 200
+
+
+def test_only_services_may_ask_whose_a_key_is(stack: Stack) -> None:
+    """The key check answers services and refuses everybody else, an admin's key included."""
+    with stack.client("memory") as memory:
+        assert memory.post("/api/keys/check", json={"hash": "0" * 64}).status_code == 403
+        service = {"X-API-Key": SERVICE_KEY}
+        assert memory.post("/api/keys/check", json={"hash": "0" * 64}, headers=service).status_code == 404
+
+
+def test_unknown_fields_and_odd_text_are_refused_clearly(api: httpx.Client, project: str) -> None:
+    """A misspelt filter is 422, not a wider search; what cannot be stored is named."""
+    misspelt = api.post("/api/episodes/search", json={"query_text": "x", "project": project})
+    assert (misspelt.status_code, misspelt.json()["error"]["detail"][0]["where"]) == (422, "body.project")
+    for odd in ("nul \x00", "lone \ud800"):
+        body = json.dumps(_note(project, odd)).encode()
+        refused = api.post("/api/episodes", content=body, headers={"Content-Type": "application/json"})
+        assert refused.status_code == 422, odd

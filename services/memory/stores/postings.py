@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 K1 = 1.2
 B = 0.75
-"""BM25's usual constants: saturation of repeated terms, and how far length counts."""
+"""BM25's usual constants: saturation of repeated terms, and how far length counts. Atlas Search has the same, so that
+one floor and one set of weights serve both stores; fused with the cosines, 0.9 measured no better."""
 
 _KEY_BYTES = 8
 _TIMES_BYTES = 2

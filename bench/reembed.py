@@ -1,6 +1,6 @@
 """How fast a store is re-embedded, beside the library's bare rate and beside a loop that takes one text at a time.
 
-    python -m bench.reembed [--episodes 240] [--rounds 4] [--json OUT]
+    python -m bench.reembed [--episodes 180] [--rounds 3] [--json OUT]
 
 All three embed the same windows of the same seeded episodes with the same model, one thread and the same core, turn
 by turn in one run, so that a busy machine burdens all alike:
@@ -47,6 +47,8 @@ from services.memory.stores.base import Record, Vectors
 from services.memory.stores.sqlite import SqliteStore
 
 BATCH = 32
+SUMMARIES = 12
+"""So many more episodes where only their summaries are embedded: a turn then takes about as long."""
 LOOP_SHARE = 4
 """The loop gets every fourth episode: it is slow, and its rate does not depend on how many there are."""
 MEMORY_SIZES = (1_000, 5_000, 20_000)
@@ -275,8 +277,8 @@ async def speed(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--episodes", type=int, default=240)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--episodes", type=int, default=180)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     place = Registry(Path()).locate(DEFAULT_MODEL)
@@ -288,7 +290,7 @@ def main() -> None:
         "load": os.getloadavg()[0],
         "model": DEFAULT_MODEL,
         "whole_exchanges": asyncio.run(speed(options.episodes, options.rounds, place, words, True)),
-        "summaries_alone": asyncio.run(speed(4 * options.episodes, options.rounds, place, words, False)),
+        "summaries_alone": asyncio.run(speed(SUMMARIES * options.episodes, options.rounds, place, words, False)),
         "memory": [_memory_apart(size, words) for size in MEMORY_SIZES],
     }
     print(json.dumps(report, indent=2))

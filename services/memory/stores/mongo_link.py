@@ -62,7 +62,7 @@ class Link:
                 read_concern=ReadConcern("majority"),
             )
         except (ConfigurationError, InvalidURI, ValueError):
-            raise Unavailable("the MongoDB URI cannot be understood; check MONGODB_URI") from None
+            raise Unavailable("the MongoDB URI cannot be understood; check ANAMNESIS_MONGODB_URI") from None
 
     def collection(self, name: str) -> AsyncCollection[Stored]:
         return self.database.get_collection(name)
@@ -121,7 +121,7 @@ def translated(error: PyMongoError) -> AnamnesisError:
     if code in _NO_ROOM:
         return StorageFull("MongoDB has no room on its disk; free some and try again")
     if code in _AUTHENTICATION:
-        return Unavailable("MongoDB refuses the user or lacks a right; check MONGODB_URI")
+        return Unavailable("MongoDB refuses the user or lacks a right; check ANAMNESIS_MONGODB_URI")
     if code in _PASSING or error.has_error_label("TransientTransactionError"):
         return Unavailable("MongoDB is restarting or busy; try again")
     return AnamnesisError(f"MongoDB refused an operation ({type(error).__name__}, code {code})")

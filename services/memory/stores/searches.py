@@ -49,7 +49,8 @@ class Searches:
             raise Busy(f"{_WAITING} searches are waiting; try again in a moment")
         future: asyncio.Future[Candidates] = asyncio.get_running_loop().create_future()
         self._waiting.append((query, future))
-        self._start(index)
+        # After all that is ready in this turn of the loop: questions embedded in one batch come in one turn.
+        asyncio.get_running_loop().call_soon(self._start, index)
         return future
 
     def _start(self, index: MemoryIndex) -> None:

@@ -16,6 +16,9 @@ from typing import Literal, NamedTuple, Protocol
 
 from anamnesis.contracts.base import now
 from anamnesis.contracts.episodes import (
+    MAX_PLACE,
+    MAX_RAW,
+    MAX_SUMMARY,
     Episode,
     EpisodeCreate,
     EpisodePatch,
@@ -96,9 +99,16 @@ class Door:
         self, fresh: Mapping[int, Episode], changed: Mapping[int, Episode], results: dict[int, WriteResult]
     ) -> None:
         """Embed and store new and changed episodes; their results by place."""
-        records = await self._records([*fresh.values(), *changed.values()])
+        embedded = await self._records([*fresh.values(), *changed.values()])
+        records = dict(zip([*fresh, *changed], embedded, strict=True))
+        for index, record in records.items():
+            # Embedding takes long: what was forgotten meanwhile must not come back either.
+            if self.blocks.holds(record.episode.episode_id, record.episode.content_hash):
+                results[index] = WriteResult(episode_id=record.episode.episode_id, status=WriteStatus.BLOCKED)
+        fresh = {index: one for index, one in fresh.items() if index not in results}
+        changed = {index: one for index, one in changed.items() if index not in results}
         if fresh:
-            inserted = await self.store.insert(records[: len(fresh)])
+            inserted = await self.store.insert([records[index] for index in fresh])
             for (index, one), outcome in zip(fresh.items(), inserted, strict=True):
                 results[index] = (
                     WriteResult(episode_id=one.episode_id, status=WriteStatus.CREATED)
@@ -106,7 +116,7 @@ class Door:
                     else _duplicate(one.episode_id, outcome.duplicate_of or one.episode_id)
                 )
         if changed:
-            replaced = await self.store.replace(records[len(fresh) :])
+            replaced = await self.store.replace([records[index] for index in changed])
             for (index, one), done in zip(changed.items(), replaced, strict=True):
                 status = WriteStatus.UPDATED if done else WriteStatus.DUPLICATE
                 results[index] = WriteResult(episode_id=one.episode_id, status=status)
@@ -170,19 +180,19 @@ class Door:
         """The fields that hold text, without secrets. A summary that was private as a whole says so."""
         tally = Counter[str]() if counts is None else counts
 
-        def without_secrets(text: str | None) -> str | None:
+        def without_secrets(text: str | None, most: int) -> str | None:
             if not text:
                 return text
             done = redact(text, entropy=self.entropy)
             tally.update(done.counts)
-            return done.text
+            return done.text[:most]  # a mark may be longer than the secret that it stands for
 
         fields: dict[str, str | EpisodeSource | None] = {
-            "summary": (without_secrets(summary) or "").strip() or "(private)",
-            "raw_exchange": without_secrets(raw),
+            "summary": (without_secrets(summary, MAX_SUMMARY) or "").strip() or "(private)",
+            "raw_exchange": without_secrets(raw, MAX_RAW),
         }
         if source is not None and source.url is not None:
-            fields["source"] = source.model_copy(update={"url": without_secrets(source.url)})
+            fields["source"] = source.model_copy(update={"url": without_secrets(source.url, MAX_PLACE)})
         return fields
 
 

@@ -9,12 +9,13 @@ from anamnesis.contracts.base import Contract, EpisodeId, Moment, Name, Storable
 
 MAX_SUMMARY = 20_000  # characters
 MAX_RAW = 1_000_000  # characters
+MAX_PLACE = 4096  # characters
 MAX_TAGS = 64
 MAX_BATCH = 500  # episodes in one request
 
 Summary = Annotated[str, StringConstraints(min_length=1, max_length=MAX_SUMMARY, strip_whitespace=True), Storable]
 Raw = Annotated[str, StringConstraints(max_length=MAX_RAW), Storable]
-Place = Annotated[str, StringConstraints(max_length=4096), Storable]
+Place = Annotated[str, StringConstraints(max_length=MAX_PLACE), Storable]
 
 
 class Trust(StrEnum):
@@ -87,7 +88,7 @@ class Episode(Contract):
     """The model whose vectors are kept for it; none while they are missing."""
     content_hash: str
     """SHA-256 (hex) over summary and raw exchange, as stored (after redaction)."""
-    retrieval_count: int = 0
+    retrieval_count: int = Field(default=0, ge=0, lt=2**53)
     last_retrieved: Moment | None = None
     superseded_by: EpisodeId | None = None
     consolidated_from: tuple[EpisodeId, ...] = ()

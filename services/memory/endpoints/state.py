@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import StringConstraints
 
-from anamnesis.contracts.base import JsonObject, Name, now
+from anamnesis.contracts.base import Name, StorableJson, now
 from anamnesis.contracts.episodes import Changed
 from anamnesis.contracts.errors import ErrorEnvelope
 from anamnesis.contracts.keys import Identity, KeyCheck, Scope
@@ -74,7 +74,7 @@ def routes(store: Store, keys: KeyHolder) -> APIRouter:
     @router.put("/api/settings/{name}", responses={409: {"model": ErrorEnvelope}})
     async def set_setting(
         name: SettingName,
-        value: JsonObject,
+        value: StorableJson,
         version: Annotated[int | None, Query(ge=0, lt=2**53, description="Write only over this version.")] = None,
     ) -> Setting:
         """Write a named setting; with `version` only if nobody wrote meanwhile."""

@@ -1,5 +1,6 @@
 """The base of every contract, and the limits that several of them share."""
 
+import json
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -37,7 +38,16 @@ def _storable(text: str) -> str:
     return text
 
 
+def _storable_json(value: JsonObject) -> JsonObject:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("lone surrogates cannot be stored") from error
+    return value
+
+
 Storable = AfterValidator(_storable)
+StorableJson = Annotated[JsonObject, AfterValidator(_storable_json)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True), Storable]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True), Storable]
 EpisodeId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,199}$")]

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from anamnesis.contracts.base import Contract, JsonObject, Moment, Name, Storable
+from anamnesis.contracts.base import Contract, JsonObject, Moment, Name, Storable, StorableJson
 
 MAX_DOCUMENTS = 5_000  # documents in one request
 Key = Annotated[str, StringConstraints(min_length=1, max_length=4096), Storable]
@@ -13,7 +13,7 @@ Key = Annotated[str, StringConstraints(min_length=1, max_length=4096), Storable]
 class Documents(Contract):
     """Documents by key."""
 
-    documents: dict[Key, JsonObject] = Field(max_length=MAX_DOCUMENTS)
+    documents: dict[Key, StorableJson] = Field(max_length=MAX_DOCUMENTS)
 
 
 class AllDocuments(Contract):

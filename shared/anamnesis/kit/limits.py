@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from anamnesis.kit.errors import DeadlineExceeded, TooLarge
+from anamnesis.kit.errors import AnamnesisError, DeadlineExceeded, TooLarge
 from anamnesis.kit.responses import error_response
 
 RECEIVE_TIMEOUT = 30.0  # seconds between two pieces of a body; uvicorn itself waits for ever
@@ -31,20 +31,36 @@ class BodyLimit:
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > limit:
             return await error_response(too_large)(scope, receive, send)
-        taken, ended = 0, False
+        taken, ended, begun = 0, False, False
+        refusal: AnamnesisError | None = None
 
         async def bounded() -> Message:
-            nonlocal taken, ended
+            nonlocal taken, ended, refusal
             if ended:
                 return await receive()  # from here on it waits for the disconnect, which may take long
             try:
                 message = await asyncio.wait_for(receive(), RECEIVE_TIMEOUT)
             except TimeoutError:
-                raise DeadlineExceeded("the request's body did not arrive in time") from None
+                refusal = DeadlineExceeded("the request's body did not arrive in time")
+                raise refusal from None
             taken += len(message.get("body", b""))
             ended = not message.get("more_body", False)
             if taken > limit:
-                raise too_large
+                refusal = too_large
+                raise refusal
             return message
 
-        await self._app(scope, bounded, send)
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            # The framework calls every error while it reads a body a parsing error, and would answer 400.
+            begun = begun or (refusal is None and message["type"] == "http.response.start")
+            if begun or refusal is None:
+                await send(message)
+
+        try:
+            await self._app(scope, bounded, watched)
+        except AnamnesisError as error:
+            if begun or error is not refusal:
+                raise
+        if refusal is not None and not begun:
+            await error_response(refusal)(scope, receive, send)

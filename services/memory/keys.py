@@ -46,13 +46,15 @@ async def ensure_first_key(store: Store, given: SecretStr | None, data: Path) ->
             return None
     hash = key_hash(key)
     record = KeyRecord(key_id=f"key_{hash[:12]}", name=FIRST, scope=Scope.ADMIN, hash=hash, created_at=now())
+    if given is None:
+        _keep(data / "api.key", key)  # before the store has it: a key that nobody was told would lock everybody out
     await store.write(KIND, hash, record.model_dump(mode="json"))
     for old in documents:
         if old.name == FIRST:
             await store.delete(KIND, old.hash)
     if given is not None:
+        (data / "api.key").unlink(missing_ok=True)  # it holds the key that was replaced
         return None
-    _keep(data / "api.key", key)
     return key
 
 

@@ -50,13 +50,16 @@ class WorkerProcess:
 
         Raises `Unavailable` when it does not come up within `timeout` seconds, with the reason.
         """
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "services.memory.embedding.worker", load.model_dump_json()),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=_environment(load.threads),
-            start_new_session=True,  # Ctrl-C in the terminal must not reach it before it can ignore that
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "services.memory.embedding.worker", load.model_dump_json()),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=_environment(load.threads),
+                start_new_session=True,  # Ctrl-C in the terminal must not reach it before it can ignore that
+            )
+        except OSError as error:  # no memory, no process, no descriptor left: that may pass
+            raise Unavailable(f"the embedding worker did not start: {error.strerror}") from error
         cpu.pin(process.pid, cores)
         try:
             reply = await asyncio.wait_for(_reply(process), timeout)

@@ -17,6 +17,8 @@ from anamnesis.contracts.embedding import CpuShare, EmbeddingModel
 from anamnesis.kit.errors import BadRequest, Busy, DeadlineExceeded, TooLarge, Unavailable
 from services.memory.embedding import cpu
 from services.memory.embedding.pool import EmbeddingPool, PoolOptions
+from services.memory.embedding.process import WorkerProcess
+from services.memory.embedding.wire import Load
 from tests.services.memory.embedding.conftest import OpenPool
 
 FP32 = PoolOptions(precision="fp32")
@@ -359,3 +361,11 @@ async def test_memory_of_a_worker_is_bounded(shipped_pool: EmbeddingPool) -> Non
         words = [(seed * 37 + number * 11) % 60 + 1 for number in range(60)]
         await asyncio.gather(*(shipped_pool.embed_passages([f"{number} words " * number]) for number in words))
     assert worker.memory_info().rss - before < 200 * 2**20
+
+
+async def test_a_worker_that_cannot_be_started_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that refuses a new process is told as such, and the pool tries again later."""
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    load = Load(directory="/nowhere", max_tokens=16, bf16=False, threads=1, nice=0, parent=os.getpid())
+    with pytest.raises(Unavailable, match="No such file"):
+        await WorkerProcess.start(load, (0,), 5.0)

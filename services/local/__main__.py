@@ -22,7 +22,7 @@ from services.local.supervisor import CannotStart, Supervisor, require_free_port
 
 NAMES = ("memory", "ingest", "gateway")
 NOT_RUNNING = 3  # exit status of `status`, as service managers have it
-DOWN_WITHIN = 90.0  # seconds that `down` waits: each service has its own bound
+DOWN_WITHIN = 200.0  # seconds that `down` waits: each service has its own bound
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ class LocalSettings(Settings):
     """Port of the ingest service."""
     local_start_within: PositiveFloat = 300.0
     """Seconds that a service may take until it is ready when it is first started."""
-    local_stop_within: PositiveFloat = 25.0
+    local_stop_within: PositiveFloat = 90.0
     """Seconds that a service may take to stop before it is killed."""
     local_log_bytes: PositiveInt = 5_000_000
     """Bytes of a service's log file; the two before it are kept too."""

@@ -2,12 +2,14 @@
 
 import gc
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from anamnesis.kit.app import create_app
 from anamnesis.kit.auth import ServiceKey
@@ -53,6 +55,7 @@ def build(settings: MemorySettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         nonlocal opened
         registry_counts.register(app.state.metrics.registry)
+        app.state.metrics.registry.register(_EmbeddingFigures(embedding))
         async with AsyncExitStack() as stack:
             stack.callback(workers.shutdown, wait=False, cancel_futures=True)
             if reranker is not None:
@@ -114,3 +117,14 @@ class _Redactions:
     def __call__(self, counts: Mapping[str, int]) -> None:
         for kind, count in counts.items():
             self._counter.labels(kind).inc(count)
+
+
+class _EmbeddingFigures(Collector):
+    """The embedding workers' figures, read when somebody asks for the metrics."""
+
+    def __init__(self, embedding: Embedding) -> None:
+        self._embedding = embedding
+
+    def collect(self) -> Iterator[Metric]:
+        for name, value in self._embedding.figures().items():
+            yield GaugeMetricFamily(f"anamnesis_embedding_{name}", "See EmbeddingPool.stats.", value=value)

@@ -18,8 +18,8 @@ class Blocks:
 
     def __init__(self) -> None:
         self._items: dict[str, BlockedItem] = {}
-        self._ids: dict[str, str] = {}
-        self._contents: dict[str, str] = {}
+        self._ids: dict[str, set[str]] = {}
+        self._contents: dict[str, set[str]] = {}
 
     async def load(self, store: Store) -> None:
         for document in await store.list(KIND):
@@ -28,9 +28,23 @@ class Blocks:
     def add(self, item: BlockedItem) -> None:
         self._items[item.blocked_id] = item
         if item.episode_id:
-            self._ids[item.episode_id] = item.blocked_id
+            self._ids.setdefault(item.episode_id, set()).add(item.blocked_id)
         if item.content_hash:
-            self._contents[item.content_hash] = item.blocked_id
+            self._contents.setdefault(item.content_hash, set()).add(item.blocked_id)
+
+    def discard(self, blocked_id: str) -> None:
+        """Take an entry back; others of the same id or content still hold."""
+        item = self._items.pop(blocked_id, None)
+        if item is None:
+            return
+        for name, entries in ((item.episode_id, self._ids), (item.content_hash, self._contents)):
+            if name in entries:
+                entries[name].discard(blocked_id)
+                if not entries[name]:
+                    del entries[name]
+
+    def __contains__(self, blocked_id: str) -> bool:
+        return blocked_id in self._items
 
     def holds(self, episode_id: str, content_hash: str) -> bool:
         return episode_id in self._ids or content_hash in self._contents
@@ -45,12 +59,8 @@ class Blocks:
         lifted = 0
         for blocked_id in list(self._items) if blocked_ids is None else blocked_ids:
             if await store.delete(KIND, blocked_id):
-                item = self._items.pop(blocked_id)
+                self.discard(blocked_id)
                 lifted += 1
-                if item.episode_id and self._ids.get(item.episode_id) == blocked_id:
-                    del self._ids[item.episode_id]
-                if item.content_hash and self._contents.get(item.content_hash) == blocked_id:
-                    del self._contents[item.content_hash]
         return lifted
 
 

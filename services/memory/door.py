@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 from anamnesis.contracts.base import now
@@ -19,6 +19,7 @@ from anamnesis.contracts.episodes import (
     MAX_PLACE,
     MAX_RAW,
     MAX_SUMMARY,
+    MAX_TAGS,
     Episode,
     EpisodeCreate,
     EpisodePatch,
@@ -29,6 +30,7 @@ from anamnesis.contracts.episodes import (
 from anamnesis.kit.errors import Conflict, NotFound
 from anamnesis.redact import redact
 from services.memory.blocklist import Blocks
+from services.memory.held import Held
 from services.memory.search.text import passage, terms
 from services.memory.stores.base import Record, Store, Vectors
 
@@ -63,6 +65,8 @@ class Door:
     """Where redaction and hashing of large batches run, away from the event loop."""
     entropy: bool = False
     count_redactions: Count = lambda counts: None
+    held: Held = field(default_factory=Held)
+    """Ids that are being written: what is read, embedded for seconds and then replaced must not change meanwhile."""
 
     async def write(self, batch: Sequence[EpisodeCreate], on_conflict: OnConflict = "skip") -> list[WriteResult]:
         """Write new episodes; one result each, in order. Durable when it returns."""
@@ -74,7 +78,16 @@ class Door:
         ]
 
     async def restore(self, episodes: Sequence[Episode], on_conflict: OnConflict = "skip") -> list[WriteResult]:
-        """Write whole episodes whose text has been cleaned already; one result each, in order."""
+        """Write whole episodes whose text has been cleaned already; one result each, in order.
+
+        An update replaces text, source and trust, and adds its tags; what a person may have changed by hand
+        (tags, project, instance, time) stays. Of several versions of one id the last one counts.
+        """
+        async with self.held.hold({one.episode_id for one in episodes}):
+            return await self._restore(episodes, on_conflict)
+
+    async def _restore(self, episodes: Sequence[Episode], on_conflict: OnConflict) -> list[WriteResult]:
+        last = {one.episode_id: index for index, one in enumerate(episodes)}
         known = await self.store.get([one.episode_id for one in episodes])
         twins = await self.store.find_content([(one.project, one.content_hash) for one in episodes])
         results: dict[int, WriteResult] = {}
@@ -85,10 +98,12 @@ class Door:
             twin = twins.get((one.project, one.content_hash))
             if self.blocks.holds(one.episode_id, one.content_hash):
                 results[index] = WriteResult(episode_id=one.episode_id, status=WriteStatus.BLOCKED)
+            elif on_conflict == "update" and last[one.episode_id] != index:
+                results[index] = _duplicate(one.episode_id, one.episode_id)
             elif present is None and twin is None:
                 fresh[index] = one
             elif twin is None and on_conflict == "update" and present is not None:
-                changed[index] = one
+                changed[index] = _grown(present, one)
             else:
                 results[index] = _duplicate(one.episode_id, twin or one.episode_id)
         async with self.embedder.writing():
@@ -136,6 +151,10 @@ class Door:
 
     async def patch(self, episode_id: str, patch: EpisodePatch) -> Episode:
         """Change fields of one episode. Raises `NotFound`, or `Conflict` when its twin exists."""
+        async with self.held.hold({episode_id}):
+            return await self._patch(episode_id, patch)
+
+    async def _patch(self, episode_id: str, patch: EpisodePatch) -> Episode:
         present = (await self.store.get([episode_id])).get(episode_id)
         if present is None:
             raise NotFound(f"there is no episode {episode_id}")
@@ -222,6 +241,20 @@ def create_to_episode(create: EpisodeCreate) -> Episode:
         source=create.source or EpisodeSource(kind="api"),
         trust=create.trust,
         content_hash=digest,
+    )
+
+
+def _grown(present: Episode, newer: Episode) -> Episode:
+    """The episode that exists, with the text of its newer version."""
+    return present.model_copy(
+        update={
+            "summary": newer.summary,
+            "raw_exchange": newer.raw_exchange,
+            "content_hash": newer.content_hash,
+            "source": newer.source,
+            "trust": newer.trust,
+            "tags": tuple(dict.fromkeys((*present.tags, *newer.tags)))[:MAX_TAGS],
+        }
     )
 
 

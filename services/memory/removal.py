@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from anamnesis.contracts.base import now
 from anamnesis.contracts.episodes import Episode, ForgetReceipt
-from anamnesis.kit.errors import NotFound
+from anamnesis.kit.errors import AnamnesisError, NotFound
 from services.memory.blocklist import Blocks, entry
 from services.memory.stores.base import Removal, Store
 
@@ -53,7 +53,13 @@ class Remover:
             block={item.blocked_id: document for item, document in entries},
         )
         # Blocked in memory first: a crawler that writes during the removal must already be refused.
-        for item, _ in entries:
+        added = [item for item, _ in entries if item.blocked_id not in self.blocks]
+        for item in added:
             self.blocks.add(item)
-        _, vectors = await self.store.remove(removal)
+        try:
+            _, vectors = await self.store.remove(removal)
+        except AnamnesisError:
+            for item in added:  # nothing was removed: nothing stays blocked either
+                self.blocks.discard(item.blocked_id)
+            raise
         return vectors, tuple(item.blocked_id for item, _ in entries)

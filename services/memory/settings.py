@@ -13,8 +13,8 @@ class MemorySettings(Settings):
 
     memory_port: int = Field(default=3012, ge=1, le=65535)
     """Port of the memory service."""
-    api_key: SecretStr | None = None
-    """The first API key; made and printed once when none is given."""
+    api_key: SecretStr | None = Field(default=None, min_length=16)
+    """The first API key, at least 16 characters; made and printed once when none is given."""
     mongodb_uri: SecretStr | None = None
     """MongoDB with vector search (Atlas Local, Atlas); none = the embedded SQLite store."""
     mongodb_database: str = Field(default="anamnesis", min_length=1, max_length=63)

@@ -221,7 +221,7 @@ def test_starts_in_order(project: Project) -> None:
 def test_stop_leaves_time(project: Project) -> None:
     """A stop waits long enough for a checkpoint, an acknowledged batch and the database's last flush."""
     grace = {name: service.stop_grace_period for name, service in project.services.items()}
-    assert grace == {"mongo": "60s", "memory": "60s", "ingest": "60s", "gateway": "30s"}
+    assert grace == {"mongo": "60s", "memory": "100s", "ingest": "60s", "gateway": "30s"}
 
 
 def test_sources_are_read_only(project: Project) -> None:

@@ -3,6 +3,7 @@
 import json
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -74,6 +75,40 @@ def test_a_batch_updates_what_has_grown(api: httpx.Client, project: str) -> None
     assert api.post("/api/episodes/batch", json=grown).json()["results"][0]["status"] == "duplicate"
     found = api.post("/api/episodes/search", json={"query_text": "zeppelin", "project_filter": project}).json()
     assert [hit["episode_id"] for hit in found["results"]] == ["grow"]
+
+
+def test_growth_keeps_what_a_person_changed(api: httpx.Client, project: str) -> None:
+    """Tags and project set by hand survive the next update of the text; new tags are added."""
+    one = _note(project, "Short.", episode_id="grow-hand", tags=["from-source"])
+    api.post("/api/episodes/batch", json={"episodes": [one]})
+    api.patch("/api/episodes/grow-hand", json={"tags": ["mine"], "project": f"{project}-moved"})
+    grown = {**one, "summary": "Short, and then more.", "tags": ["from-source", "later"]}
+    api.post("/api/episodes/batch", json={"episodes": [grown], "on_conflict": "update"})
+    kept = api.get("/api/episodes/grow-hand").json()
+    assert kept["summary"] == "Short, and then more."
+    assert (kept["tags"], kept["project"]) == (["mine", "from-source", "later"], f"{project}-moved")
+
+
+def test_the_last_of_several_versions_counts(api: httpx.Client, project: str) -> None:
+    """Two versions of one new id in one updating batch: the later one is kept."""
+    versions = [_note(project, text, episode_id="versions") for text in ("First.", "First and second.")]
+    results = api.post("/api/episodes/batch", json={"episodes": versions, "on_conflict": "update"}).json()["results"]
+    assert [one["status"] for one in results] == ["duplicate", "created"]
+    assert api.get("/api/episodes/versions").json()["summary"] == "First and second."
+
+
+def test_a_patch_and_an_update_do_not_undo_each_other(api: httpx.Client, project: str) -> None:
+    """While a patch embeds, an update of the same episode waits: neither the tag nor the new text is lost."""
+    one = _note(project, "Before.", episode_id="both", raw_exchange="word " * 3000)
+    api.post("/api/episodes", json=one)
+    grown = {**one, "summary": "After.", "raw_exchange": "word " * 3000 + "zeppelin"}
+    with ThreadPoolExecutor(2) as threads:
+        patched = threads.submit(api.patch, "/api/episodes/both", json={"tags": ["mine"]})
+        updated = threads.submit(api.post, "/api/episodes/batch", json={"episodes": [grown], "on_conflict": "update"})
+        assert (patched.result().status_code, updated.result().status_code) == (200, 200)
+    kept = api.get("/api/episodes/both").json()
+    assert kept["raw_exchange"].endswith("zeppelin")
+    assert "mine" in kept["tags"]
 
 
 def test_every_way_in_is_redacted(api: httpx.Client, project: str) -> None:

@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from anamnesis.contracts.embedding import CpuShare, EmbeddingModel
+from anamnesis.kit.logs import logger
 from services.memory.embedding.pool import EmbeddingPool, PoolOptions
 from services.memory.search.text import Tokens, cut, tokens_of
 from services.memory.stores.base import Vector, Vectors
 
-_GROUP = 256
+_GROUP = 64
 """Windows handed to the pool at a time, so that one large batch cannot fill its queue."""
+_PASSAGE_SECONDS = 600.0
+"""For one group: a large model on a small processor embeds a window a second, behind other writers."""
 _BACKGROUND_SECONDS = 3600.0
 """Re-embedding waits behind everyone else; a worker that hangs is noticed by the pool itself."""
 
@@ -26,6 +29,8 @@ class Encoder:
         self.pool = pool
         self._tokens = tokens
         self._threads = threads
+        self.sampled = 0
+        """Texts so long that only even samples of them were embedded; their words are indexed whole."""
 
     @classmethod
     async def open(
@@ -57,7 +62,7 @@ class Encoder:
         """Per text the (w d) unit vectors of its windows; raises what the pool raises."""
         windows = await asyncio.get_running_loop().run_in_executor(self._threads, self._cut, texts)
         flat = [window for own in windows for window in own]
-        deadline = _BACKGROUND_SECONDS if background else None
+        deadline = _BACKGROUND_SECONDS if background else _PASSAGE_SECONDS
         pieces = [
             await self.pool.embed_passages(flat[start : start + _GROUP], background=background, deadline=deadline)
             for start in range(0, len(flat), _GROUP)
@@ -67,7 +72,12 @@ class Encoder:
 
     def _cut(self, texts: Sequence[str]) -> list[tuple[str, ...]]:
         model = self.model
-        return [cut(text, model.max_tokens, self._tokens, model.passage_prefix).windows for text in texts]
+        cuts = [cut(text, model.max_tokens, self._tokens, model.passage_prefix) for text in texts]
+        sampled = [one.covered for one in cuts if one.covered < 1]
+        if sampled:
+            self.sampled += len(sampled)
+            logger().warning("long texts are embedded in part, by even samples", texts=len(sampled), least=min(sampled))
+        return [one.windows for one in cuts]
 
     async def close(self, drain: float = 10.0) -> None:
         """Let what is under way end for up to `drain` seconds, then end the workers."""

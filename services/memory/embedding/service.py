@@ -18,7 +18,7 @@ from anamnesis.kit.logs import logger
 from services.memory.embedding.cpu import allot
 from services.memory.embedding.encoder import Encoder
 from services.memory.embedding.gate import Gate
-from services.memory.embedding.pool import PoolOptions, PoolStats
+from services.memory.embedding.pool import PoolOptions
 from services.memory.embedding.reembed import ACTIVE, KIND, Reembedder
 from services.memory.embedding.registry import Registry
 from services.memory.settings import MemorySettings
@@ -56,7 +56,10 @@ class Embedding:
         if share is not None:
             self._share = _still_there(CpuShare.model_validate(share), self._share)
         chosen = await self._read(ACTIVE) or {}
-        encoder = await self._start(str(chosen.get("model") or self._settings.embedding_model), self._options)
+        name = str(chosen.get("model") or self._settings.embedding_model)
+        if name != self._settings.embedding_model:
+            logger().info("the store keeps its embedding model; 'reembed' moves it", kept=name)
+        encoder = await self._start(name, self._options)
         self._encoder = encoder
         await self._store.prepare(encoder.model.name, encoder.model.dimension)
         await self._store.activate(encoder.model.name)
@@ -115,9 +118,19 @@ class Embedding:
             checkpoint_every=self._settings.reembed_checkpoint,
         )
 
-    def stats(self) -> PoolStats:
-        """Figures of the workers that serve."""
-        return self._serving.pool.stats()
+    def figures(self) -> dict[str, float]:
+        """Figures of the workers that serve, for the metrics."""
+        if self._encoder is None:
+            return {}
+        stats = self._encoder.pool.stats()
+        return {
+            "queue_depth": stats.queue_depth,
+            "texts_per_second": stats.texts_per_second,
+            "over_length": stats.over_length,
+            "sampled": self._encoder.sampled,
+            "restarts": stats.restarts,
+            "failed": stats.failed,
+        }
 
     async def set_cpu(self, share: CpuShare) -> EmbeddingConfig:
         """Move the workers to other cores at once, and for good. Raises `BadRequest` for a core that is not there."""

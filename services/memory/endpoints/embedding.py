@@ -1,11 +1,18 @@
 """The embedding model: which one, how much of the processor, and the move to another."""
 
-from fastapi import APIRouter
+from typing import Any
+
+from fastapi import APIRouter, Depends
 from starlette.status import HTTP_202_ACCEPTED
 
 from anamnesis.contracts.embedding import CpuShare, EmbeddingConfig, EmbeddingModel, ModelChoice, ReembedStatus
 from anamnesis.contracts.errors import ErrorEnvelope
+from anamnesis.contracts.keys import Scope
+from anamnesis.kit.auth import Needs
 from services.memory.embedding.service import Embedding
+
+UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": ErrorEnvelope}}
+ADMIN = [Depends(Needs(Scope.ADMIN))]
 
 
 def routes(embedding: Embedding) -> APIRouter:
@@ -16,32 +23,42 @@ def routes(embedding: Embedding) -> APIRouter:
         """The model in use, the models that are known, and the workers."""
         return embedding.config()
 
-    @router.post("/api/embedding/model", status_code=HTTP_202_ACCEPTED, responses={404: {"model": ErrorEnvelope}})
+    @router.post(
+        "/api/embedding/model",
+        dependencies=ADMIN,
+        status_code=HTTP_202_ACCEPTED,
+        responses={404: {"model": ErrorEnvelope}},
+    )
     async def switch(choice: ModelChoice) -> ReembedStatus:
         """Move to another model: the store is embedded beside the old vectors, then switched at once."""
         return await embedding.switch(choice)
 
-    @router.put("/api/embedding/models", responses={409: {"model": ErrorEnvelope}})
+    @router.put("/api/embedding/models", dependencies=ADMIN, responses={409: {"model": ErrorEnvelope}})
     async def register(model: EmbeddingModel) -> EmbeddingConfig:
         """Make a model of one's own known, by the directory that holds it."""
         return await embedding.register(model)
 
-    @router.post("/api/embedding/cpu")
+    @router.post("/api/embedding/cpu", dependencies=ADMIN)
     async def cpu(share: CpuShare) -> EmbeddingConfig:
         """Change how much of the processor embedding may take; at once, without a reload."""
         return await embedding.set_cpu(share)
 
-    @router.post("/api/episodes/reembed", status_code=HTTP_202_ACCEPTED, responses={404: {"model": ErrorEnvelope}})
+    @router.post(
+        "/api/episodes/reembed",
+        dependencies=ADMIN,
+        status_code=HTTP_202_ACCEPTED,
+        responses={404: {"model": ErrorEnvelope}},
+    )
     async def reembed(choice: ModelChoice | None = None) -> ReembedStatus:
         """Embed what lacks vectors of the chosen (or else the active) model."""
         return await embedding.switch(choice)
 
-    @router.post("/api/episodes/reembed/pause", responses={409: {"model": ErrorEnvelope}})
+    @router.post("/api/episodes/reembed/pause", dependencies=ADMIN, responses={409: {"model": ErrorEnvelope}})
     async def pause() -> ReembedStatus:
         """Pause after the batch under way; its vectors are kept."""
         return await embedding.pause()
 
-    @router.post("/api/episodes/reembed/resume", responses={409: {"model": ErrorEnvelope}})
+    @router.post("/api/episodes/reembed/resume", dependencies=ADMIN, responses={409: {"model": ErrorEnvelope}})
     async def resume() -> ReembedStatus:
         """Go on where it stopped."""
         return await embedding.resume()

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 from starlette.status import HTTP_201_CREATED
 
 from anamnesis.contracts.base import EpisodeId, JsonObject, Moment, Name, Tag
@@ -24,6 +24,8 @@ from anamnesis.contracts.episodes import (
     WriteStatus,
 )
 from anamnesis.contracts.errors import ErrorEnvelope
+from anamnesis.contracts.keys import Scope
+from anamnesis.kit.auth import Needs
 from anamnesis.kit.errors import BadRequest, Conflict, NotFound
 from services.memory.blocklist import Blocks
 from services.memory.door import Door
@@ -34,6 +36,7 @@ from services.memory.stores.base import Filter, Store
 PathId = Annotated[EpisodeId, Path(description="An episode's id.")]
 Skip = Annotated[int, Query(ge=0, le=10_000_000)]
 Limit = Annotated[int, Query(ge=1, le=500)]
+ADMIN = [Depends(Needs(Scope.ADMIN))]
 MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ErrorEnvelope, "description": "There is no such episode."}}
 
 
@@ -101,7 +104,7 @@ def routes(store: Store, door: Door, remover: Remover, blocks: Blocks, embedding
         """What was deleted on purpose and does not come back."""
         return blocks.page(skip, limit)
 
-    @router.delete("/api/blocklist")
+    @router.delete("/api/blocklist", dependencies=ADMIN)
     async def lift(
         blocked_id: Annotated[list[str] | None, Query(max_length=500, description="Entries to lift.")] = None,
         everything: Annotated[bool, Query(description="Lift all entries.")] = False,
@@ -139,7 +142,7 @@ def routes_by_id(store: Store, door: Door, remover: Remover, embedding: Embeddin
         await remover.delete(episode_id, block)
         return Changed(changed=1)
 
-    @router.post("/api/episodes/{episode_id}/forget")
+    @router.post("/api/episodes/{episode_id}/forget", dependencies=ADMIN)
     async def forget(episode_id: PathId) -> ForgetReceipt:
         """Delete an episode and all that was derived from it, keep it away, and prove that nothing is left."""
         return await remover.forget(episode_id, embedding.active.name)

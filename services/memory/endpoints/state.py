@@ -1,5 +1,6 @@
 """Small state for the other services: documents (offsets), leases, settings, and whose a key is."""
 
+import asyncio
 from datetime import timedelta
 from typing import Annotated, Literal
 
@@ -17,8 +18,12 @@ from services.memory.stores.base import Store
 
 Namespace = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@-]{1,200}$"), Path()]
 SettingName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$"), Path()]
+TOGETHER = 100  # deletions that may share one commit
 MAX_SETTING = 1 << 20  # bytes
 _SEPARATOR = "\x1f"  # cannot occur in a namespace
+
+
+ADMIN = [Depends(Needs(Scope.ADMIN))]
 
 
 def routes(store: Store, keys: KeyHolder) -> APIRouter:
@@ -40,7 +45,11 @@ def routes(store: Store, keys: KeyHolder) -> APIRouter:
     @router.post("/api/state/{kind}/{namespace}/remove")
     async def remove(kind: Literal["offsets"], namespace: Namespace, body: Keys) -> Changed:
         """Remove documents by key."""
-        return Changed(changed=sum([await store.delete(kind, f"{namespace}{_SEPARATOR}{key}") for key in body.keys]))
+        changed = 0
+        for start in range(0, len(body.keys), TOGETHER):
+            keys = [f"{namespace}{_SEPARATOR}{key}" for key in body.keys[start : start + TOGETHER]]
+            changed += sum(await asyncio.gather(*(store.delete(kind, key) for key in keys)))
+        return Changed(changed=changed)
 
     @router.post("/api/leases/{name}", responses={409: {"model": ErrorEnvelope}})
     async def lease(name: Namespace, request: LeaseRequest) -> Lease:
@@ -71,7 +80,7 @@ def routes(store: Store, keys: KeyHolder) -> APIRouter:
             raise NotFound(f"the setting {name} has never been set")
         return Setting(name=name, value=document.value, version=document.version)
 
-    @router.put("/api/settings/{name}", responses={409: {"model": ErrorEnvelope}})
+    @router.put("/api/settings/{name}", dependencies=ADMIN, responses={409: {"model": ErrorEnvelope}})
     async def set_setting(
         name: SettingName,
         value: StorableJson,

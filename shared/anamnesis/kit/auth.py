@@ -22,6 +22,8 @@ from anamnesis.kit.responses import error_response
 PREFIX = "anm_"
 MAX_KEY = 200  # characters; longer ones are no keys
 OPEN_PATHS = frozenset({"/health", "/ready"})
+READING_PATHS = frozenset({"/api/episodes/search", "/api/episodes/export"})
+"""Questions that are too long for a GET: a key of scope `read` may ask them."""
 RANK = {KeyScope.READ: 0, KeyScope.WRITE: 1, KeyScope.ADMIN: 2, KeyScope.SERVICE: 3}
 
 
@@ -73,12 +75,15 @@ def presented_key(request: Request) -> str | None:
     """The key of a request: `Authorization: Bearer` or `X-API-Key`."""
     bearer = request.headers.get("authorization", "")
     scheme, _, value = bearer.partition(" ")
-    key = value.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "").strip()
+    key = (value.strip() if scheme.lower() == "bearer" else "") or request.headers.get("x-api-key", "").strip()
     return key if key and len(key) <= MAX_KEY else None
 
 
 class DenyByDefault:
-    """ASGI middleware: every path needs a key, whether it exists or not, but for `OPEN_PATHS`."""
+    """ASGI middleware: every path needs a key, whether it exists or not, but for `OPEN_PATHS`.
+
+    What is not a GET changes something and needs the scope `write`, but for `READING_PATHS`.
+    """
 
     def __init__(self, app: ASGIApp, holder: KeyHolder) -> None:
         self._app = app
@@ -96,8 +101,13 @@ class DenyByDefault:
             identity = await self._holder.identify(key_hash(key)) if key else None
         except AnamnesisError as error:  # the holder is away: say so instead of letting anybody in
             return await error_response(error)(scope, receive, send)
+        refusal: AnamnesisError
         if identity is None:
             refusal = Unauthorized("send a valid API key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
+            return await error_response(refusal)(scope, receive, send)
+        reading = scope["method"] in ("GET", "HEAD") or scope["path"] in READING_PATHS
+        if not reading and RANK[identity.scope] < RANK[KeyScope.WRITE]:
+            refusal = Forbidden(f"this needs a key of scope 'write', yours has '{identity.scope}'")
             return await error_response(refusal)(scope, receive, send)
         scope.setdefault("state", {})["identity"] = identity
         await self._app(scope, receive, send)

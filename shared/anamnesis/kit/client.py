@@ -4,6 +4,7 @@ Requests that are safe to repeat (reads, and writes that say so) are tried again
 is away or busy, under one total deadline, with jitter.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -64,12 +65,36 @@ class ServiceClient:
         `UpstreamFailed` when the answer is not of the promised shape.
         """
         content = body.model_dump_json(exclude_none=True).encode() if body is not None else None
+        reasons: list[AnamnesisError] = []
+        try:
+            async with asyncio.timeout(deadline):
+                return await self._repeatedly(method, path, answer, content, query, deadline, repeatable, reasons)
+        except TimeoutError:
+            late = DeadlineExceeded(f"{self.base_url} did not answer in time")
+            raise reasons[-1] if reasons else late from None
+
+    async def _repeatedly(
+        self,
+        method: str,
+        path: str,
+        answer: type[M],
+        content: bytes | None,
+        query: Query | None,
+        deadline: float,
+        repeatable: bool,
+        reasons: list[AnamnesisError],
+    ) -> M:
+        """Try until it works, or until what went wrong is not worth another try; `reasons` gathers the failures."""
         attempts = stamina.retry_context(
             on=(Unavailable, Busy) if repeatable else Busy, attempts=None, timeout=deadline, wait_max=5.0
         )
         async for attempt in attempts:
             with attempt:
-                response = await self._once(method, path, content, query, deadline)
+                try:
+                    response = await self._once(method, path, content, query, deadline)
+                except AnamnesisError as error:
+                    reasons.append(error)
+                    raise
                 try:
                     return answer.model_validate_json(response)
                 except ValidationError:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anamnesis.contracts.episodes import BatchResult, EpisodeBatch, EpisodeCreate, WriteStatus
-from anamnesis.kit.errors import BadRequest, Invalid, TooLarge
+from anamnesis.kit.errors import BadRequest, DeadlineExceeded, Invalid, TooLarge
 from anamnesis.transcripts.destination import Destination
 from anamnesis.transcripts.episodes import Maker
 from anamnesis.transcripts.files import Found, Walk, walk
@@ -179,6 +179,9 @@ class Sync:
             return BatchResult(results=()), 0
         try:
             return await self._destination.push(EpisodeBatch(episodes=tuple(episodes), on_conflict="update")), 0
+        except DeadlineExceeded:  # a large model on a small machine: less at a time
+            if len(episodes) == 1:
+                raise
         except (Invalid, TooLarge, BadRequest):
             if len(episodes) == 1:
                 return BatchResult(results=()), 1

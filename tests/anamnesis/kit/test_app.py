@@ -19,6 +19,7 @@ from anamnesis.kit.errors import Busy, DeadlineExceeded, Forbidden, Invalid, Una
 
 KEY = new_key()
 SERVICE = new_key()
+READER = new_key()
 
 
 class OneKey:
@@ -32,7 +33,8 @@ class OneKey:
         self.asked += 1
         if self.away:
             raise Unavailable("the keys are away")
-        return Identity(key_id="k", name="one", scope=Scope.WRITE) if hash == key_hash(KEY) else None
+        scope = {key_hash(KEY): Scope.WRITE, key_hash(READER): Scope.READ}.get(hash)
+        return Identity(key_id="k", name="one", scope=scope) if scope is not None else None
 
 
 class Word(BaseModel):
@@ -153,6 +155,25 @@ async def test_both_header_forms_are_accepted(url: str) -> None:
     async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
         for headers in ({"Authorization": f"Bearer {KEY}"}, {"authorization": f"bearer {KEY}"}, {"X-API-Key": KEY}):
             assert (await client.get("/echo/a", headers=headers)).json() == {"word": "a"}
+
+
+async def test_a_reader_changes_nothing(http: httpx.AsyncClient) -> None:
+    """A key of scope `read` may GET; everything that could change something is 403 before it is even looked at."""
+    reader = {"X-API-Key": READER}
+    assert (await http.get("/echo/a", headers=reader)).status_code == 200
+    for method, path in (("POST", "/take"), ("PUT", "/nothing"), ("DELETE", "/echo/a"), ("PATCH", "/take")):
+        refused = await http.request(method, path, headers=reader)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden"), path
+    assert (await http.post("/api/episodes/search", headers=reader)).status_code == 404  # a question, not a change
+
+
+async def test_an_empty_bearer_does_not_hide_a_key(url: str) -> None:
+    """Clients that always send `Authorization: Bearer` may still name their key in the other header."""
+    request = f"GET /echo/a HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer\r\nX-API-Key: {KEY}\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rsplit(":", 1)[1]))
+    writer.write(request.encode())
+    assert (await asyncio.wait_for(reader.readline(), 5)).split()[1] == b"200"
+    writer.close()
 
 
 async def test_a_known_key_is_looked_up_once(state: State, http: httpx.AsyncClient) -> None:

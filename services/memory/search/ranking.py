@@ -42,7 +42,7 @@ class Weights:
 
 
 DEFAULT = Weights()
-DEFAULT_FLOOR = 0.35
+DEFAULT_FLOOR = 0.32
 """Relevance below which nothing is returned."""
 DENSE_ALONE = 0.87
 """Relevance of a cosine where there is no lexical side, so that one floor serves both."""

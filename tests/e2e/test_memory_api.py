@@ -274,6 +274,15 @@ def test_export_and_import_are_inverse(api: httpx.Client, project: str) -> None:
     assert api.post("/api/episodes/import", content=exported).json()["duplicates"] == 5
 
 
+def test_an_import_makes_the_ids_that_a_post_makes(api: httpx.Client, project: str) -> None:
+    """A line without an id gets it from the redacted text, as a POST does: the two meet as duplicates."""
+    note = _note(project, f"Token {'ghp_' + 'aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG6'}.", timestamp="2026-01-01T00:00:00Z")
+    made = api.post("/api/episodes", json=note).json()["episode_id"]
+    assert api.delete(f"/api/episodes/{made}", params={"block": False}).status_code == 200
+    assert api.post("/api/episodes/import", content=json.dumps(note).encode()).json()["created"] == 1
+    assert api.get(f"/api/episodes/{made}").status_code == 200
+
+
 def test_an_import_refuses_lines_without_quoting_them(api: httpx.Client, project: str) -> None:
     """Bad lines are counted, the first is named by number and reason; good ones around them arrive."""
     good = json.dumps(_note(project, "Fine."))

@@ -234,6 +234,8 @@ async def _fetch(repo: str, target: Path) -> str | None:
         *(sys.executable, "-m", "services.memory.embedding.fetch", repo, str(target)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
+        # Whatever a download runs, it has no use for our keys and addresses.
+        env={name: value for name, value in os.environ.items() if not name.startswith("ANAMNESIS_")},
     )
     try:
         said, _ = await asyncio.wait_for(process.communicate(), DOWNLOAD_SECONDS)

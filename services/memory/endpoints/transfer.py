@@ -7,8 +7,8 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
-from anamnesis.contracts.episodes import Episode, EpisodeCreate, EpisodeFilter, ImportResult, WriteStatus
-from services.memory.door import Door, OnConflict, create_to_episode
+from anamnesis.contracts.episodes import Episode, EpisodeCreate, EpisodeFilter, ImportResult, WriteResult, WriteStatus
+from services.memory.door import Door, OnConflict
 from services.memory.stores.base import Filter, Store
 
 MAX_LINE = 8 << 20  # bytes of one episode
@@ -63,7 +63,8 @@ class _Importer:
     def __init__(self, door: Door, on_conflict: OnConflict) -> None:
         self._door = door
         self._on_conflict: OnConflict = on_conflict
-        self._waiting: list[Episode] = []
+        self._whole: list[Episode] = []
+        self._new: list[EpisodeCreate] = []
         self._bytes = 0
         self._line = 0
         self._refused = 0
@@ -78,12 +79,16 @@ class _Importer:
         if not line.strip():
             return None
         try:
-            self._waiting.append(_parse(line))
+            parsed = _parse(line)
         except ValidationError as error:
             problem = error.errors(include_input=False)[0]
             return self._refuse(f"{'.'.join(str(part) for part in problem['loc']) or 'line'}: {problem['msg']}")
+        if isinstance(parsed, Episode):
+            self._whole.append(parsed)
+        else:
+            self._new.append(parsed)
         self._bytes += len(line)
-        if len(self._waiting) >= BATCH or self._bytes >= BATCH_BYTES:
+        if len(self._whole) + len(self._new) >= BATCH or self._bytes >= BATCH_BYTES:
             await self._flush()
         return None
 
@@ -103,20 +108,24 @@ class _Importer:
         self._first_refusal = self._first_refusal or f"line {self._line}: {why}"
 
     async def _flush(self) -> None:
-        if self._waiting:
-            cleaned = await self._door.clean(self._waiting)
-            for result in await self._door.restore(cleaned, self._on_conflict):
-                self._counts[result.status] += 1
-        self._waiting, self._bytes = [], 0
+        results = list[WriteResult]()
+        if self._whole:
+            cleaned = await self._door.clean(self._whole)
+            results += await self._door.restore(cleaned, self._on_conflict)
+        if self._new:
+            results += await self._door.write(self._new, self._on_conflict)
+        for result in results:
+            self._counts[result.status] += 1
+        self._whole, self._new, self._bytes = [], [], 0
 
 
-def _parse(line: bytes) -> Episode:
+def _parse(line: bytes) -> Episode | EpisodeCreate:
     """An exported episode, or one in the shape that POST /api/episodes takes."""
     try:
         return Episode.model_validate_json(line)
     except ValidationError as as_exported:
         try:
-            return create_to_episode(EpisodeCreate.model_validate_json(line))
+            return EpisodeCreate.model_validate_json(line)
         except ValidationError as as_created:
             # Report against the shape that it comes closer to.
             raise min(as_exported, as_created, key=lambda error: error.error_count()) from None

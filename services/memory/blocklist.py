@@ -8,9 +8,7 @@ import hashlib
 
 from anamnesis.contracts.base import JsonObject, now
 from anamnesis.contracts.episodes import BlockedItem, Blocklist, Episode
-from services.memory.stores.base import Store
-
-KIND = "blocklist"
+from services.memory.stores.base import BLOCKLIST, Store
 
 
 class Blocks:
@@ -22,7 +20,7 @@ class Blocks:
         self._contents: dict[str, set[str]] = {}
 
     async def load(self, store: Store) -> None:
-        for document in await store.list(KIND):
+        for document in await store.list(BLOCKLIST):
             self.add(BlockedItem.model_validate(document.value))
 
     def add(self, item: BlockedItem) -> None:
@@ -58,7 +56,7 @@ class Blocks:
         """Let these (or, with none, all) come back; returns how many entries went."""
         lifted = 0
         for blocked_id in list(self._items) if blocked_ids is None else blocked_ids:
-            if await store.delete(KIND, blocked_id):
+            if await store.delete(BLOCKLIST, blocked_id):
                 self.discard(blocked_id)
                 lifted += 1
         return lifted

@@ -110,8 +110,9 @@ class Door:
                 changed[index] = _grown(present, one)
             else:
                 results[index] = _duplicate(one.episode_id, twin or one.episode_id)
-        async with self.embedder.writing():
-            await self._store_all(fresh, changed, results)
+        if fresh or changed:
+            async with self.embedder.writing():
+                await self._store_all(fresh, changed, results)
         return [results[index] for index in range(len(episodes))]
 
     async def _store_all(

@@ -23,14 +23,7 @@ def routes(store: Store, door: Door) -> APIRouter:
     @router.post("/api/episodes/export", response_class=StreamingResponse)
     async def export(filter: EpisodeFilter) -> StreamingResponse:
         """All episodes that match, one JSON object a line, in order of id."""
-        where = Filter(
-            project=filter.project_filter,
-            instance=filter.instance_filter,
-            tags=filter.tag_filter,
-            since=filter.since,
-            until=filter.until,
-            include_superseded=filter.include_superseded,
-        )
+        where = Filter.of(filter)
 
         async def lines() -> AsyncIterator[bytes]:
             async for batch in store.scan(where):

@@ -41,22 +41,14 @@ class Recall:
             model=model,
             vector=vector,
             terms=query_terms(request.query_text),
-            where=Filter(
-                project=request.project_filter,
-                instance=request.instance_filter,
-                tags=request.tag_filter,
-                since=request.since,
-                until=request.until,
-                include_superseded=request.include_superseded,
-            ),
+            where=Filter.of(request),
             limit=max(POOL, 2 * request.top_k),
         )
         candidates = await self.store.candidates(query)
-        ranked = await self._ranked(candidates.found, request)
         floor = DEFAULT_FLOOR if request.floor is None else request.floor
         relevant = relevance(candidates.found, candidates.ceiling)
-        abstained = not ranked or relevant < floor
-        hits, dropped = ([], 0) if abstained else await self._hits(ranked[: request.top_k], request)
+        abstained = not candidates.found or relevant < floor
+        hits, dropped = ([], 0) if abstained else await self._hits(candidates.found, request)
         self.hits.add(hit.episode_id for hit in hits)
         explanation = SearchExplanation(
             model=model,
@@ -85,12 +77,13 @@ class Recall:
         opinions = await self.reranker.judge(request.query_text, texts)
         return reranked(known, opinions, WEIGHT, successors or None) + ranked[DEPTH:]
 
-    async def _hits(self, ranked: Sequence[Ranked], request: SearchRequest) -> tuple[list[SearchHit], int]:
-        """The episodes within the token budget, and how many did not fit.
+    async def _hits(self, found: Sequence[Candidate], request: SearchRequest) -> tuple[list[SearchHit], int]:
+        """The best episodes within the token budget, and how many did not fit.
 
         An episode too large to fit whole goes without its raw exchange; one whose summary does not
         fit either is dropped.
         """
+        ranked = (await self._ranked(found, request))[: request.top_k]
         episodes = await self.store.get([one.candidate.episode_id for one in ranked])
         room = request.token_budget * CHARACTERS_PER_TOKEN if request.token_budget else None
         hits, dropped = list[SearchHit](), 0

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anamnesis.contracts.base import JsonObject
-from anamnesis.contracts.episodes import Episode, EpisodeStats, ForgetProof
+from anamnesis.contracts.episodes import Episode, EpisodeFilter, EpisodeStats, ForgetProof, SearchRequest
 
 Vector = NDArray[np.float32]
 """(d): one vector of unit length."""
@@ -38,6 +38,18 @@ class Filter:
     until: datetime | None = None
     """Event time before."""
     include_superseded: bool = True
+
+    @classmethod
+    def of(cls, asked: SearchRequest | EpisodeFilter) -> "Filter":
+        """The filter that a request names."""
+        return cls(
+            project=asked.project_filter,
+            instance=asked.instance_filter,
+            tags=asked.tag_filter,
+            since=asked.since,
+            until=asked.until,
+            include_superseded=asked.include_superseded,
+        )
 
 
 class Record(NamedTuple):

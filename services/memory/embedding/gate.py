@@ -1,8 +1,9 @@
-"""The gate between writers and the switch of the embedding model.
+"""The gate between writers and the move to another embedding model.
 
 A writer embeds by the active model and stores; were the model switched in between, its episode would
 lie in the store without vectors of the new one. So writers hold the gate together, and the switch alone.
 Sweeping up after the switch instead would leave such episodes out of searches by meaning for a while.
+Where writers bring in more than the move gets done, they are shut out now and then by the same gate.
 """
 
 import asyncio
@@ -13,17 +14,27 @@ from anamnesis.kit.errors import DeadlineExceeded
 
 
 class Gate:
-    """Held by many writers or by one switch. A waiting switch lets no new writer in, for a bounded time."""
+    """Held by many writers, or alone. Who waits to hold it alone lets no new writer in, for a bounded time."""
 
     def __init__(self) -> None:
         self._writers = 0
-        self._switching = False
+        self._waiting = 0
+        self._shut = False
         self._changed = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """Writers that wait to come in."""
+        return self._waiting
 
     @asynccontextmanager
     async def writing(self, timeout: float = 150.0) -> AsyncIterator[None]:
         """Hold it beside other writers. Raises `DeadlineExceeded` after `timeout` seconds of waiting."""
-        await self._until(lambda: not self._switching, timeout)
+        self._waiting += 1
+        try:
+            await self._until(lambda: not self._shut, timeout)
+        finally:
+            self._waiting -= 1
         self._writers += 1
         try:
             yield
@@ -32,18 +43,18 @@ class Gate:
             self._changed.set()
 
     @asynccontextmanager
-    async def switching(self, timeout: float) -> AsyncIterator[None]:
-        """Hold it alone, once the writers that have it are done.
+    async def alone(self, timeout: float) -> AsyncIterator[None]:
+        """Hold it while no writer does, once those that have it are done.
 
         Raises `DeadlineExceeded` when they are not within `timeout` seconds; writers then go on as before.
         """
-        await self._until(lambda: not self._switching, timeout)
-        self._switching = True
+        await self._until(lambda: not self._shut, timeout)
+        self._shut = True
         try:
             await self._until(lambda: not self._writers, timeout)
             yield
         finally:
-            self._switching = False
+            self._shut = False
             self._changed.set()
 
     async def _until(self, free: Callable[[], bool], timeout: float) -> None:

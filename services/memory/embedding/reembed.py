@@ -45,6 +45,10 @@ _SWITCH_SECONDS = (10.0, 20.0, 40.0, 80.0, 120.0)
 _GRACE_SECONDS = 10.0
 """How long searches that began with the old model still find its vectors."""
 _RATE_SECONDS = 60.0
+_WRITE_SECONDS = 2.0
+"""How long writers may write freely before it is looked whether they bring in more than is embedded."""
+_LONGEST_WAIT = 30.0
+"""How long such writers are shut out at a time, at most."""
 
 
 class BatchEncoder(Protocol):
@@ -91,11 +95,19 @@ class Plan(BaseModel):
 class Reembedder:
     """At most one re-embedding at a time, in a task of its own."""
 
-    def __init__(self, store: Store, host: Host, gate: Gate, grace: float = _GRACE_SECONDS) -> None:
+    def __init__(
+        self,
+        store: Store,
+        host: Host,
+        gate: Gate,
+        grace: float = _GRACE_SECONDS,
+        write_seconds: float = _WRITE_SECONDS,
+    ) -> None:
         self._store = store
         self._host = host
         self._gate = gate
         self._grace = grace
+        self._write_seconds = write_seconds
         self._plan = Plan()
         self._task: asyncio.Task[None] | None = None
         self._control = asyncio.Lock()
@@ -292,6 +304,7 @@ class Reembedder:
                 await self._pause(min(30.0, _FIRST_PAUSE * 2 ** (failures - 1)))
 
     async def _fill(self, encoder: BatchEncoder) -> None:
+        pacing = asyncio.create_task(self._hold_back(encoder.model.name), name="reembed-pace")
         try:
             async with asyncio.TaskGroup() as lanes:
                 lanes.create_task(self._lane(encoder, lanes))
@@ -299,6 +312,37 @@ class Reembedder:
                     lanes.create_task(self._lane(encoder))
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
+        finally:
+            pacing.cancel()
+            await asyncio.wait([pacing])
+
+    async def _hold_back(self, model: str) -> None:
+        """Shut writers out now and then, for as long as it takes, while they bring in more than is embedded.
+
+        The larger model is often the slower one: without this, many writers would leave the move without an end.
+        """
+        wait, left = 0.0, await self._left(model)
+        while not self._stop.is_set():
+            await self._pause(self._write_seconds)
+            before, left = left, await self._left(model)
+            if left >= before > 0:
+                wait = min(_LONGEST_WAIT, max(self._write_seconds, 2 * wait))
+            if not wait:
+                continue
+            try:
+                async with self._gate.alone(_LONGEST_WAIT):
+                    await self._pause(wait)
+                    if not self._gate.waiting:
+                        wait = 0.0
+            except DeadlineExceeded:  # a writer needs longer than that: the others have waited meanwhile
+                continue
+
+    async def _left(self, model: str) -> int:
+        """Episodes without vectors of the model; what hinders counting is for the lanes to report."""
+        try:
+            return await self._store.count_missing(model)
+        except AnamnesisError:
+            return 0
 
     async def _lane(self, encoder: BatchEncoder, lanes: asyncio.TaskGroup | None = None) -> None:
         """One batch after another until few are left; opens more lanes in `lanes` if its first batch is quick."""
@@ -368,7 +412,7 @@ class Reembedder:
         """With all writers out: embed the last few, see that nothing is missing, and change over in one write."""
         model = encoder.model.name
         few = min(_LARGEST, max(self._plan.checkpoint_every, int((self._rate() or 0.0) * seconds)))
-        async with self._gate.switching(seconds):
+        async with self._gate.alone(seconds):
             late = await self._store.missing(model, few + 1)
             if len(late) > few:
                 return False

@@ -71,6 +71,18 @@ class Hashed:
         self.closed = True
 
 
+class Slow(Hashed):
+    """An encoder that takes one batch after the other, as one worker does."""
+
+    def __init__(self, model: EmbeddingModel, seconds: float) -> None:
+        super().__init__(model, pause=seconds)
+        self._alone = asyncio.Lock()
+
+    async def embed(self, texts: Sequence[str], *, background: bool = False) -> list[Vectors]:
+        async with self._alone:
+            return await super().embed(texts, background=background)
+
+
 class Desk:
     """A service as the re-embedder sees it, with its gate and a writer's way in."""
 
@@ -80,7 +92,7 @@ class Desk:
         self.encoders = {encoder.model.name: encoder for encoder in (Hashed(OLD), *encoders)}
         self.encoder = self.encoders["old"]
         self.borrowed: Hashed | None = None
-        self.reembedder = Reembedder(store, self, self.gate, grace=0.0)
+        self.reembedder = Reembedder(store, self, self.gate, grace=0.0, write_seconds=0.1)
 
     @property
     def active(self) -> EmbeddingModel:

@@ -17,7 +17,7 @@ async def test_writers_share_and_the_switch_is_alone() -> None:
             order.append(f"{name} out")
 
     async def switch() -> None:
-        async with gate.switching(5):
+        async with gate.alone(5):
             order.append("switch in")
             await asyncio.sleep(0.01)
             order.append("switch out")
@@ -37,7 +37,7 @@ async def test_a_switch_gives_way_after_its_time() -> None:
     gate = Gate()
     async with gate.writing():
         with pytest.raises(DeadlineExceeded):
-            async with gate.switching(0.02):
+            async with gate.alone(0.02):
                 pass
         async with gate.writing(0.02):
             pass
@@ -47,7 +47,7 @@ async def test_a_failed_switch_lets_writers_in() -> None:
     """Whatever happens inside, the gate is open again afterwards."""
     gate = Gate()
     with pytest.raises(ValueError, match="broken"):
-        async with gate.switching(1):
+        async with gate.alone(1):
             raise ValueError("broken")
     async with gate.writing(0.02):
         pass

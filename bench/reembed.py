@@ -256,7 +256,7 @@ async def speed(
             few = slice(None, None, LOOP_SHARE)
             rates["loop"].append(await loop(store, pipe, "loop", batch[few], cuts[few], False))
             rates["loop_same_dtype"].append(await loop(store, pipe, "loop", batch[few], cuts[few], True))
-        over_length = embedding.stats().over_length
+        over_length = int(embedding.figures()["over_length"])
         await embedding.close()
         await store.close()
     pipe.send(None)

@@ -36,7 +36,7 @@ from services.memory.stores.sqlite import SqliteStore
 from tests.e2e.conftest import KEY, Stack
 
 MODEL, DIMENSION = "all-MiniLM-L6-v2", 384
-WORDS = [
+WORDS: list[str] = [
     word for word, _ in Counter(re.findall(r"[a-z]{3,}", " ".join(topics.values()).lower())).most_common()
 ]  # English, the commonest first: what a tokenizer makes of a question must be what it makes of a real one
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -110,7 +110,8 @@ async def load(url: str, clients: int, seconds: float, search: bool) -> Latency:
 
     async with aiohttp.ClientSession(headers={"X-API-Key": KEY}) as session:
         await asyncio.gather(*(client(session) for _ in range(clients)))
-    return Latency(*(float(np.percentile(times, cut)) for cut in (50, 95, 99)), len(times) / seconds)
+    p50, p95, p99 = np.percentile(times, (50, 95, 99)).tolist()
+    return Latency(p50, p95, p99, len(times) / seconds)
 
 
 def resident(pid: int) -> dict[str, float]:

@@ -1,11 +1,14 @@
 """Who may come in, and what the services make of nonsense, over their real ports."""
 
 import contextlib
+import json
+from typing import Any
 
 import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 
@@ -49,14 +52,14 @@ def _fuzz(stack: Stack, service: str) -> int:
     schema = schemathesis.openapi.from_url(f"{stack.url(service)}/openapi.json", headers=headers)
     operations = 0
     for found in schema.get_all_operations():
-        operation = found.ok()
-        if operation.path == "/api/episodes/import":  # JSON lines, which it cannot generate: test_transfer.py does
+        operation = found.ok()  # type: ignore[union-attr] # an invalid schema fails here, as it should
+        if operation.path == "/api/episodes/import":  # JSON lines, which it cannot generate: see below
             continue
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
 
             @FUZZ
             @given(case=operation.as_strategy(generation_mode=mode))
-            def survives(case: schemathesis.Case) -> None:
+            def survives(case: schemathesis.Case[Any]) -> None:
                 response = case.call(headers=headers, timeout=60)
                 assert response.status_code < 500 or response.status_code in (503, 504), (
                     response.status_code,
@@ -75,6 +78,38 @@ def _fuzz(stack: Stack, service: str) -> int:
 def test_memory_survives_any_input(stack: Stack) -> None:
     """No endpoint of memory answers a generated request, valid or not, with a 500."""
     assert _fuzz(stack, "memory") > 25
+    assert "unhandled" not in stack.log("memory")
+
+
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+_NOTE = {"instance": "here", "project": "lines", "summary": "A note.", "timestamp": "2026-01-01T00:00:00Z"}
+_LINES = st.binary(max_size=60) | st.builds(
+    lambda name, value: json.dumps({**_NOTE, name: value}).encode(errors="surrogatepass"),
+    st.sampled_from([*_NOTE, "episode_id", "tags", "source", "trust", "raw_exchange", "content_hash", "ingested_at"]),
+    _ANYTHING,
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_import_survives_any_lines(stack: Stack) -> None:
+    """Whatever the lines hold, every one that is not blank is counted once, and none is answered with a 500."""
+    with stack.client("memory") as client:
+
+        @settings(FUZZ, max_examples=60)
+        @given(lines=st.lists(_LINES, max_size=6))
+        def survives(lines: list[bytes]) -> None:
+            sent = b"\n".join(lines)
+            response = client.post("/api/episodes/import", content=sent)
+            assert response.status_code == 200, response.text
+            counted = sum(value for value in response.json().values() if isinstance(value, int))
+            assert counted == sum(1 for line in sent.split(b"\n") if line.strip())
+
+        survives()
     assert "unhandled" not in stack.log("memory")
 
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,7 +97,7 @@ def test_from_transcripts_to_recall(stack: Stack, tmp_path: Path) -> None:
     assert all(hit["episode_id"] != best["episode_id"] for hit in recall("flaky upload test", "--floor", "0"))
 
 
-def _evidence(question: dict[str, object]) -> set[int]:
+def _evidence(question: dict[str, Any]) -> set[int]:
     """The ids of the messages that a question is answered from."""
     ids = question.get("source_chat_ids") or []
     lists = ids.values() if isinstance(ids, dict) else [ids]

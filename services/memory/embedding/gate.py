@@ -18,23 +18,13 @@ class Gate:
 
     def __init__(self) -> None:
         self._writers = 0
-        self._waiting = 0
         self._shut = False
         self._changed = asyncio.Event()
-
-    @property
-    def waiting(self) -> int:
-        """Writers that wait to come in."""
-        return self._waiting
 
     @asynccontextmanager
     async def writing(self, timeout: float = 150.0) -> AsyncIterator[None]:
         """Hold it beside other writers. Raises `DeadlineExceeded` after `timeout` seconds of waiting."""
-        self._waiting += 1
-        try:
-            await self._until(lambda: not self._shut, timeout)
-        finally:
-            self._waiting -= 1
+        await self._until(lambda: not self._shut, timeout)
         self._writers += 1
         try:
             yield

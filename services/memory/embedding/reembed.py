@@ -6,6 +6,7 @@ asked of the store, so a crash loses at most the batch in work.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -46,7 +47,9 @@ _GRACE_SECONDS = 10.0
 """How long searches that began with the old model still find its vectors."""
 _RATE_SECONDS = 60.0
 _WRITE_SECONDS = 2.0
-"""How long writers may write freely before it is looked whether they bring in more than is embedded."""
+"""How long writers may write freely between two times of being shut out."""
+_LOOK = 8
+"""Batches after which it is looked whether writers bring in more than is embedded."""
 _LONGEST_WAIT = 30.0
 """How long such writers are shut out at a time, at most."""
 
@@ -118,6 +121,7 @@ class Reembedder:
         self._claiming = asyncio.Lock()
         self._saved: deque[tuple[float, int]] = deque(maxlen=10_000)
         self._batches = 0
+        self._embedded = 0
 
     async def open(self) -> None:
         """Read what was under way, and go on with it if nobody paused it."""
@@ -317,32 +321,39 @@ class Reembedder:
             await asyncio.wait([pacing])
 
     async def _hold_back(self, model: str) -> None:
-        """Shut writers out now and then, for as long as it takes, while they bring in more than is embedded.
+        """Shut writers out for moments, for as long as they bring in more than is embedded.
 
         The larger model is often the slower one: without this, many writers would leave the move without an end.
+        Of each look come w, what they bring in a second while they may, and e, what is embedded a second. Letting
+        them in for f seconds and shutting them out for h leaves e (f + h) - w f behind; h makes that a quarter of w f.
         """
-        wait, left = 0.0, await self._left(model)
+        free, wait = self._write_seconds, 0.0
+        began, written = time.monotonic(), 0.0  # of this look: its begin, and the seconds that writers could write
+        looked, embedded, left = self._batches, self._embedded, await self._left(model)
         while not self._stop.is_set():
-            await self._pause(self._write_seconds)
-            before, left = left, await self._left(model)
-            if left >= before > 0:
-                wait = min(_LONGEST_WAIT, max(self._write_seconds, 2 * wait))
-            if not wait:
+            await self._pause(free)
+            written += free
+            if wait:
+                with contextlib.suppress(DeadlineExceeded):  # a writer took longer: the others have waited meanwhile
+                    async with self._gate.alone(_LONGEST_WAIT):
+                        await self._pause(wait)
+            if self._batches - looked < _LOOK:
                 continue
-            try:
-                async with self._gate.alone(_LONGEST_WAIT):
-                    await self._pause(wait)
-                    if not self._gate.waiting:
-                        wait = 0.0
-            except DeadlineExceeded:  # a writer needs longer than that: the others have waited meanwhile
+            if (now_left := await self._left(model)) is None or left is None:
+                left = now_left
                 continue
+            before, left = left, now_left
+            done = self._embedded - embedded
+            e, w = done / (time.monotonic() - began), max(0, left - before + done) / written
+            wait = min(_LONGEST_WAIT, free * (1.25 * w / e - 1)) if w > 0.8 * e else 0.0
+            began, written, looked, embedded = time.monotonic(), 0.0, self._batches, self._embedded
 
-    async def _left(self, model: str) -> int:
+    async def _left(self, model: str) -> int | None:
         """Episodes without vectors of the model; what hinders counting is for the lanes to report."""
         try:
             return await self._store.count_missing(model)
         except AnamnesisError:
-            return 0
+            return None
 
     async def _lane(self, encoder: BatchEncoder, lanes: asyncio.TaskGroup | None = None) -> None:
         """One batch after another until few are left; opens more lanes in `lanes` if its first batch is quick."""
@@ -368,6 +379,7 @@ class Reembedder:
             last = ids
             self._saved.append((time.monotonic(), len(batch)))
             self._batches += 1
+            self._embedded += len(batch)
             if len(batch) < self._size:
                 return  # the end, but for what is being written just now: that is for the switch to look at
 

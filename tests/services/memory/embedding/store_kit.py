@@ -86,9 +86,9 @@ class Slow(Hashed):
 class Desk:
     """A service as the re-embedder sees it, with its gate and a writer's way in."""
 
-    def __init__(self, store: Store, *encoders: Hashed) -> None:
+    def __init__(self, store: Store, *encoders: Hashed, gate: Gate | None = None) -> None:
         self.store = store
-        self.gate = Gate()
+        self.gate = gate or Gate()
         self.encoders = {encoder.model.name: encoder for encoder in (Hashed(OLD), *encoders)}
         self.encoder = self.encoders["old"]
         self.borrowed: Hashed | None = None

@@ -55,7 +55,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         "gateway",
         routers=[router],
         holder=ServiceKey(settings.service_key, RemoteKeys(client)),
-        allowed_hosts=settings.allowed_hosts,
+        allowed_hosts=settings.own_hosts,
         ready=ready,
         lifespan=lifespan,
         larger={"/api/episodes/import": MAX_IMPORT},

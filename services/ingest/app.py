@@ -55,7 +55,7 @@ def build(settings: IngestSettings) -> FastAPI:
         "ingest",
         routers=[routes(runs, roots, settings.instance, poll)],
         holder=ServiceKey(settings.service_key, RemoteKeys(client)),
-        allowed_hosts=settings.allowed_hosts,
+        allowed_hosts=settings.own_hosts,
         ready=ready,
         lifespan=lifespan,
     )

@@ -96,7 +96,7 @@ def build(settings: MemorySettings) -> FastAPI:
             episodes.routes_by_id(store, door, remover, embedding),  # last: fixed paths come before /{id}
         ],
         holder=ServiceKey(settings.service_key, keys),
-        allowed_hosts=settings.allowed_hosts,
+        allowed_hosts=settings.own_hosts,
         ready=ready,
         lifespan=lifespan,
         larger={"/api/episodes/import": transfer.MAX_IMPORT},

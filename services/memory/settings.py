@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from anamnesis.kit.settings import Settings
+from anamnesis.kit.settings import ApiKey, Settings
 
 
 class MemorySettings(Settings):
@@ -13,7 +13,7 @@ class MemorySettings(Settings):
 
     memory_port: int = Field(default=3012, ge=1, le=65535)
     """Port of the memory service."""
-    api_key: SecretStr | None = Field(default=None, min_length=16)
+    api_key: ApiKey | None = None
     """The first API key, at least 16 characters; made and printed once when none is given."""
     mongodb_uri: SecretStr | None = None
     """MongoDB with vector search (Atlas Local, Atlas); none = the embedded SQLite store."""

@@ -18,7 +18,6 @@ from fastapi.responses import Response
 from pydantic import JsonValue
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,6 +25,7 @@ from anamnesis import __version__
 from anamnesis.contracts.errors import ErrorEnvelope
 from anamnesis.kit.auth import DenyByDefault, KeyHolder
 from anamnesis.kit.errors import AnamnesisError, Invalid, from_wire
+from anamnesis.kit.hosts import TrustedHosts
 from anamnesis.kit.limits import BodyLimit
 from anamnesis.kit.logs import logger, where
 from anamnesis.kit.metrics import Metrics
@@ -61,9 +61,10 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would name this service's own address to callers of the gateway
         middleware=[
             Middleware(Observe, metrics=metrics),
-            Middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts), www_redirect=False),
+            Middleware(TrustedHosts, allowed=allowed_hosts),
             Middleware(DenyByDefault, holder=holder),
             Middleware(BodyLimit, limit=max_body, larger=larger),
         ],
@@ -124,12 +125,17 @@ class Observe:
 
         try:
             await self._app(scope, receive, watched_send)
-        except Exception as error:  # the edge of the process: whatever it was, it is logged by type and place
-            logger().error("unhandled", error=where(error))
-            if status:
-                raise
-            message = f"something went wrong here; the log of this service names request {request_id}"
-            await error_response(AnamnesisError(message))(scope, receive, watched_send)
+        except Exception as error:  # noqa: BLE001 - the edge of the process: logged by type and place
+            known = error.__cause__ if isinstance(error.__cause__, AnamnesisError) else error
+            if isinstance(known, AnamnesisError):  # the framework wraps what comes after the answer has begun
+                logger().warning("answer broken off", error=known.code)
+            else:
+                logger().error("unhandled", error=where(error))
+            if not status:
+                message = f"something went wrong here; the log of this service names request {request_id}"
+                await error_response(AnamnesisError(message))(scope, receive, watched_send)
+            # Otherwise the server ends the connection without the end mark of the body. Were the error passed on, it
+            # would log the whole of it, and messages may quote what was being processed.
         finally:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "unmatched")

@@ -18,9 +18,9 @@ from anamnesis.contracts.keys import Identity
 from anamnesis.contracts.keys import Scope as KeyScope
 from anamnesis.kit.errors import AnamnesisError, Forbidden, Unauthorized
 from anamnesis.kit.responses import error_response
+from anamnesis.kit.settings import MAX_KEY
 
 PREFIX = "anm_"
-MAX_KEY = 200  # characters; longer ones are no keys
 OPEN_PATHS = frozenset({"/health", "/ready"})
 READING_PATHS = frozenset({"/api/episodes/search", "/api/episodes/export"})
 """Questions that are too long for a GET: a key of scope `read` may ask them."""

@@ -12,9 +12,13 @@ from typing import TypeVar
 
 import httpx
 import stamina
+import stamina.instrumentation
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from anamnesis.kit.errors import AnamnesisError, Busy, DeadlineExceeded, Unavailable, UpstreamFailed, from_wire
+
+# By default stamina logs every try in its own way, on standard output; what becomes of a request is told by its end.
+stamina.instrumentation.set_on_retry_hooks(())
 
 M = TypeVar("M", bound=BaseModel)
 Query = Mapping[str, str | int | float | bool | list[str] | None]
@@ -28,6 +32,7 @@ class ServiceClient:
     ) -> None:
         """Timeouts in seconds; `pool` bounds the connections."""
         self.base_url = base_url.rstrip("/")
+        self._connect = connect
         self._http = httpx.AsyncClient(
             base_url=self.base_url,
             headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
@@ -85,9 +90,14 @@ class ServiceClient:
         reasons: list[AnamnesisError],
     ) -> M:
         """Try until it works, or until what went wrong is not worth another try; `reasons` gathers the failures."""
-        attempts = stamina.retry_context(
-            on=(Unavailable, Busy) if repeatable else Busy, attempts=None, timeout=deadline, wait_max=5.0
-        )
+
+        def pause(error: Exception) -> bool | float:
+            """How long to wait, where the service says so; else whether to try again after the usual time."""
+            if isinstance(error, Busy):
+                return error.retry_after
+            return repeatable and isinstance(error, Unavailable)
+
+        attempts = stamina.retry_context(on=pause, attempts=None, timeout=deadline, wait_max=5.0)
         async for attempt in attempts:
             with attempt:
                 try:
@@ -111,7 +121,7 @@ class ServiceClient:
                 content=content,
                 params=params,
                 headers=headers,
-                timeout=httpx.Timeout(deadline, connect=2.0),
+                timeout=httpx.Timeout(deadline, connect=self._connect),
             )
         except httpx.TimeoutException as error:
             raise _timeout(self.base_url, error) from None
@@ -119,7 +129,7 @@ class ServiceClient:
             raise Unavailable(f"cannot reach {self.base_url}; is it running?") from None
         if response.is_success:
             return response.content
-        raise from_wire(response.status_code, response.content)
+        raise _reported(response)
 
     @asynccontextmanager
     async def stream(
@@ -141,7 +151,8 @@ class ServiceClient:
         try:
             async with self._http.stream(method, path, content=sent, params=params, headers=headers) as response:
                 if not response.is_success:
-                    raise from_wire(response.status_code, await response.aread())
+                    await response.aread()
+                    raise _reported(response)
                 yield response
         except httpx.TimeoutException as error:
             raise _timeout(self.base_url, error) from None
@@ -149,6 +160,15 @@ class ServiceClient:
             raise Unavailable(f"cannot reach {self.base_url}; is it running?") from None
         except httpx.TransportError:
             raise Unavailable(f"the connection to {self.base_url} broke") from None
+
+
+def _reported(response: httpx.Response) -> AnamnesisError:
+    """The error that the service answered with, and when another try makes sense where it says so."""
+    error = from_wire(response.status_code, response.content)
+    after = response.headers.get("retry-after", "")
+    if isinstance(error, Busy) and after.isdecimal():
+        error.retry_after = float(after)
+    return error
 
 
 def _timeout(base_url: str, error: httpx.TimeoutException) -> AnamnesisError:

@@ -5,6 +5,7 @@
     ├── Unauthorized                401 unauthorized      no key, or an unknown one
     ├── Forbidden                   403 forbidden         a known key without the scope
     ├── NotFound                    404 not_found
+    ├── Stalled                     408 stalled           the rest of the request did not come in time
     ├── Conflict                    409 conflict          exists already, or changed meanwhile
     ├── TooLarge                    413 too_large
     ├── Invalid                     422 invalid           does not fit the contract
@@ -53,6 +54,10 @@ class NotFound(AnamnesisError):
     status, code = 404, "not_found"
 
 
+class Stalled(AnamnesisError):
+    status, code = 408, "stalled"
+
+
 class Conflict(AnamnesisError):
     status, code = 409, "conflict"
 
@@ -95,6 +100,7 @@ _LEAVES: tuple[type[AnamnesisError], ...] = (
     Unauthorized,
     Forbidden,
     NotFound,
+    Stalled,
     Conflict,
     TooLarge,
     Invalid,

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from anamnesis.kit.errors import AnamnesisError, DeadlineExceeded, TooLarge
+from anamnesis.kit.errors import AnamnesisError, Stalled, TooLarge
 from anamnesis.kit.responses import error_response
 
 RECEIVE_TIMEOUT = 30.0  # seconds between two pieces of a body; uvicorn itself waits for ever
 
 
 class BodyLimit:
-    """ASGI middleware: a body over the limit is 413 whether announced or chunked, a stalled one is 504."""
+    """ASGI middleware: a body over the limit is 413 whether announced or chunked, a stalled one is 408."""
 
     def __init__(self, app: ASGIApp, limit: int, larger: Mapping[str, int]) -> None:
         """`larger` names the paths that take more, in bytes."""
@@ -41,7 +41,7 @@ class BodyLimit:
             try:
                 message = await asyncio.wait_for(receive(), RECEIVE_TIMEOUT)
             except TimeoutError:
-                refusal = DeadlineExceeded("the request's body did not arrive in time")
+                refusal = Stalled("the request's body did not arrive in time")
                 raise refusal from None
             taken += len(message.get("body", b""))
             ended = not message.get("more_body", False)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import MutableMapping
 from typing import TextIO
 
+import orjson
 import structlog
 
 FORBIDDEN = frozenset(
@@ -34,6 +35,29 @@ class _Lines:
     log = debug = info = warning = warn = error = critical = exception = fatal = msg
 
 
+class _Libraries(logging.Formatter):
+    """Lines of the libraries, in our form; of an error its type and place alone, as its message may quote content."""
+
+    def __init__(self, service: str, json: bool) -> None:
+        super().__init__()
+        self._service = service
+        self._json = json
+
+    def format(self, record: logging.LogRecord) -> str:
+        event = {
+            "event": record.getMessage(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "service": self._service,
+        }
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            event["error"] = where(error)
+        if self._json:
+            return orjson.dumps(event).decode()
+        return " ".join(f"{name}={value!r}" if name != "event" else str(value) for name, value in event.items())
+
+
 def configure(service: str, level: str = "info", json: bool = False) -> None:
     """Set up logging of this process; called once, by the service's entry point."""
     number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
@@ -53,9 +77,9 @@ def configure(service: str, level: str = "info", json: bool = False) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format=f"%(levelname)s {service} %(name)s %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Libraries(service, json))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 def logger() -> structlog.typing.FilteringBoundLogger:

@@ -8,10 +8,25 @@ another prefix. Lists are written as comma-separated values.
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BeforeValidator, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _key(value: SecretStr) -> SecretStr:
+    """A key as it will be presented: what no header can carry would lock its owner out."""
+    key = value.get_secret_value().strip()
+    if not (16 <= len(key) <= MAX_KEY and key.isascii() and key.isprintable() and " " not in key):
+        raise ValueError(f"a key has 16 to {MAX_KEY} printable characters without blanks")
+    return SecretStr(key)
+
+
+MAX_KEY = 200
+"""Characters of an API key; longer ones are no keys."""
+
+ApiKey = Annotated[SecretStr, AfterValidator(_key)]
+"""An API key in the environment."""
 
 
 class Settings(BaseSettings):
@@ -30,10 +45,10 @@ class Settings(BaseSettings):
         "127.0.0.1",
         "[::1]",
     )
-    """Host names under which the services answer (comma-separated); others get 400."""
-    service_key: SecretStr | None = None
+    """Host names under which the services answer (comma-separated), besides `host`; others get 400."""
+    service_key: ApiKey | None = None
     """The key between services; made by deploy.sh."""
-    log_level: str = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     """debug, info, warning or error."""
     log_json: bool = False
     """Write logs as JSON lines."""
@@ -42,6 +57,11 @@ class Settings(BaseSettings):
     def data(self) -> Path:
         """`data_dir` with `~` resolved."""
         return self.data_dir.expanduser()
+
+    @property
+    def own_hosts(self) -> tuple[str, ...]:
+        """All names under which the services answer: those allowed, and the address that they bind."""
+        return (*self.allowed_hosts, self.host)
 
 
 def split(value: object) -> object:

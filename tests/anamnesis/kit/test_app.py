@@ -2,20 +2,27 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+import structlog
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, SecretStr
+from starlette.types import Message, Receive, Scope, Send
 
-from anamnesis.contracts.keys import Identity, Scope
+from anamnesis.contracts.keys import Identity
+from anamnesis.contracts.keys import Scope as KeyScope
 from anamnesis.kit.app import create_app
 from anamnesis.kit.auth import Needs, ServiceKey, key_hash, new_key
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.errors import Busy, DeadlineExceeded, Forbidden, Invalid, Unauthorized, Unavailable, UpstreamFailed
+from anamnesis.kit.hosts import TrustedHosts
+from anamnesis.kit.logs import configure
 
 KEY = new_key()
 SERVICE = new_key()
@@ -33,7 +40,7 @@ class OneKey:
         self.asked += 1
         if self.away:
             raise Unavailable("the keys are away")
-        scope = {key_hash(KEY): Scope.WRITE, key_hash(READER): Scope.READ}.get(hash)
+        scope = {key_hash(KEY): KeyScope.WRITE, key_hash(READER): KeyScope.READ}.get(hash)
         return Identity(key_id="k", name="one", scope=scope) if scope is not None else None
 
 
@@ -67,6 +74,16 @@ def app_of(state: State) -> FastAPI:
     async def boom() -> Word:
         raise ValueError("the secret text of an episode")
 
+    @router.get("/stream")
+    async def stream(fault: str) -> StreamingResponse:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"begun "
+            if fault == "away":
+                raise Unavailable("the database is away")
+            Word.model_validate({"word": ["the secret text of an episode"]})
+
+        return StreamingResponse(pieces())
+
     @router.get("/busy")
     async def busy() -> Word:
         state.failures += 1
@@ -81,7 +98,7 @@ def app_of(state: State) -> FastAPI:
 
     @router.get("/whoami")
     async def whoami(request: Request) -> Word:
-        Needs(Scope.ADMIN)(request)
+        Needs(KeyScope.ADMIN)(request)
         return Word(word="admin")
 
     async def ready() -> None:
@@ -192,8 +209,48 @@ async def test_nobody_comes_in_while_the_keys_are_away(state: State, http: httpx
 
 
 async def test_another_host_name_is_refused(http: httpx.AsyncClient) -> None:
-    """A page that rebinds its name to this address gets 400."""
-    assert (await http.get("/echo/a", headers={"Host": "evil.example"})).status_code == 400
+    """A page that rebinds its name to this address gets 400, in the one shape, with what to do."""
+    for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", "[::", ""):
+        refused = await http.get("/echo/a", headers={"Host": host})
+        assert refused.status_code == 400
+        if host.isascii() and host.strip("[:"):
+            assert "ANAMNESIS_ALLOWED_HOSTS" in refused.json()["error"]["message"]
+    assert (await http.get("/echo/a", headers={"Host": "127.0.0.1:1"})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("allowed", "host", "known"),
+    [
+        ("*", "any.example", True),
+        ("*.example", "one.example:3010", True),
+        ("*.example", "example", False),
+        ("*.example", "oneexample", False),
+        ("[::1]", "[::1]:3010", True),
+        ("LAN.example", "lan.EXAMPLE", True),
+        ("lan.example", "lan.example.evil", False),
+    ],
+)
+async def test_hosts_are_known_by_name(allowed: str, host: str, known: bool) -> None:
+    """Ports and case do not count; `*.` stands for all names below one."""
+    seen: list[int] = []
+
+    async def inside(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(200)
+
+    async def send(message: Message) -> None:
+        seen.append(message.get("status", 0))
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    scope = {"type": "http", "method": "GET", "headers": [(b"host", host.encode())]}
+    await TrustedHosts(inside, [allowed])(scope, receive, send)
+    assert seen[0] == (200 if known else 400)
+
+
+async def test_no_redirect_names_the_service(http: httpx.AsyncClient) -> None:
+    """A slash too many is 404: a redirect would send callers of the gateway to an address behind it."""
+    assert (await http.get("/echo/a/")).status_code == 404
 
 
 async def test_a_body_over_the_limit_is_refused(http: httpx.AsyncClient) -> None:
@@ -220,6 +277,49 @@ async def test_a_bug_shows_nothing_of_what_was_processed(
     assert "req-1" in response.json()["error"]["message"]
     shown = response.text + "".join(capsys.readouterr())
     assert "secret text" not in shown
+
+
+@pytest.mark.parametrize(("fault", "told"), [("bug", "unhandled"), ("away", "answer broken off")])
+@pytest.mark.parametrize("json", [False, True])
+async def test_what_breaks_off_quotes_nothing(
+    state: State, capfd: pytest.CaptureFixture[str], fault: str, told: str, json: bool
+) -> None:
+    """An error after the answer has begun cuts the answer off; the log tells type and place, never the message."""
+    structlog.reset_defaults()
+    root, held = logging.getLogger(), logging.getLogger().handlers[:]
+    root.handlers.clear()
+    try:
+        configure("test", json=json)
+        async with served(app_of(state)) as url, httpx.AsyncClient(base_url=url, trust_env=False) as http:
+            with pytest.raises(httpx.RemoteProtocolError):
+                await http.get("/stream", params={"fault": fault}, headers={"X-API-Key": KEY})
+    finally:
+        root.handlers[:] = held
+        structlog.reset_defaults()
+    shown = "".join(capfd.readouterr())
+    assert told in shown
+    assert "secret text" not in shown
+    assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("json", [False, True])
+def test_libraries_log_errors_without_their_messages(capfd: pytest.CaptureFixture[str], json: bool) -> None:
+    """What a library logs with an error shows the error's type and place, in the form that ours have."""
+    root, held = logging.getLogger(), logging.getLogger().handlers[:]
+    root.handlers.clear()
+    try:
+        configure("test", json=json)
+        try:
+            raise ValueError("the secret text of an episode")
+        except ValueError:
+            logging.getLogger("some.library").exception("it went wrong")
+    finally:
+        root.handlers[:] = held
+        structlog.reset_defaults()
+    [line] = [line for line in capfd.readouterr().err.splitlines() if "it went wrong" in line]
+    assert "ValueError at test_app.py:" in line
+    assert "secret" not in line
+    assert line.startswith("{") == json
 
 
 async def test_a_request_id_comes_back(http: httpx.AsyncClient) -> None:
@@ -276,11 +376,14 @@ async def test_the_client_reads_typed_answers_and_errors(url: str) -> None:
             await stranger.get("/echo/hi", Word)
 
 
-async def test_the_client_waits_out_a_busy_service(url: str, state: State) -> None:
-    """429 is tried again until the service has room."""
+async def test_the_client_waits_out_a_busy_service(url: str, state: State, capfd: pytest.CaptureFixture[str]) -> None:
+    """429 is tried again when the service said that it makes sense, until it has room, and silently."""
     async with ServiceClient(url, SecretStr(KEY)) as client:
+        began = asyncio.get_running_loop().time()
         assert (await client.get("/busy", Word)).word == "through"
     assert state.failures == 3
+    assert asyncio.get_running_loop().time() - began >= 2  # twice the second that the service asked for
+    assert "retry" not in capfd.readouterr().out  # what a command prints there is read by programs
 
 
 async def test_the_client_gives_up_at_its_deadline(url: str) -> None:

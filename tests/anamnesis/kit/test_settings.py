@@ -13,6 +13,40 @@ class Example(Settings):
     """A secret."""
 
 
+@pytest.mark.parametrize("key", ["short", "x" * 201, "anm_with a blank inside", "anm_ümlaut-is-no-ascii"])
+def test_a_key_that_could_never_be_presented_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    """A key that no header can carry, or that is too short, would lock its owner out or let anybody in."""
+    monkeypatch.setenv("ANAMNESIS_SERVICE_KEY", key)
+    with pytest.raises(SystemExit):
+        load(Example)
+    said = capsys.readouterr().err
+    assert "ANAMNESIS_SERVICE_KEY = (hidden): Value error, a key has 16 to 200" in said
+    assert key not in said
+
+
+def test_blanks_around_a_key_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an editor leaves around a key is not part of it, as it is not in a header."""
+    monkeypatch.setenv("ANAMNESIS_SERVICE_KEY", " anm_0123456789abcdef ")
+    key = load(Example).service_key
+    assert key is not None
+    assert key.get_secret_value() == "anm_0123456789abcdef"
+
+
+def test_an_unknown_level_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A level of logging that does not exist is an error, not another level."""
+    monkeypatch.setenv("ANAMNESIS_LOG_LEVEL", "verbose")
+    with pytest.raises(SystemExit):
+        load(Example)
+
+
+def test_the_address_that_is_bound_is_a_name_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bound to an address of the LAN, a service answers under it."""
+    monkeypatch.setenv("ANAMNESIS_HOST", "192.168.1.5")
+    assert "192.168.1.5" in load(Example).own_hosts
+
+
 def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
     """A list is one variable, split at commas."""
     monkeypatch.setenv("ANAMNESIS_ALLOWED_HOSTS", "a.example, b.example,")

@@ -7,7 +7,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 
 from anamnesis.kit.app import create_app
-from anamnesis.kit.auth import ServiceKey
+from anamnesis.kit.auth import READING_PATHS, ServiceKey
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.keys import RemoteKeys
 from services.gateway.proxy import Deadlines, Proxy, Service
@@ -18,6 +18,7 @@ METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 MEMORY = ("/api/episodes", "/api/embedding", "/api/blocklist", "/api/settings", "/api/state", "/api/keys")
 INGEST = ("/api/jsonl",)
+SEARCH = "/api/episodes/search"
 ENDLESS = ("/api/episodes/export", "/api/episodes/import")
 """Paths of memory whose bodies may be larger and take longer than any bound."""
 
@@ -29,15 +30,25 @@ def build(settings: GatewaySettings) -> FastAPI:
     client = ServiceClient(memory.url, settings.service_key)
     proxy = Proxy()
     bounded = Deadlines(settings.gateway_wait, settings.gateway_idle, settings.gateway_total)
-    endless = Deadlines(settings.gateway_wait, settings.gateway_idle, None)
+    endless = bounded._replace(total=None)
+    read_wait = min(settings.gateway_wait, settings.gateway_read_wait)
+
+    def pass_on(path: str, service: Service, deadlines: Deadlines) -> None:
+        async def forward(request: Request) -> Response:
+            reads = request.method == "GET" or path in READING_PATHS
+            return proxy.forward(request, service, deadlines._replace(wait=read_wait) if reads else deadlines)
+
+        # The service behind describes its paths itself; repeating them here would only go stale.
+        router.add_api_route(path, forward, methods=METHODS, response_class=Response, include_in_schema=False)
 
     router = APIRouter()
     for path in ENDLESS:
-        _pass(router, path, proxy, memory, endless)
+        pass_on(path, memory, endless)
+    pass_on(SEARCH, memory, bounded)
     for service, prefixes in ((memory, MEMORY), (ingest, INGEST)):
         for prefix in prefixes:
-            _pass(router, prefix, proxy, service, bounded)
-            _pass(router, prefix + "/{rest:path}", proxy, service, bounded)
+            pass_on(prefix, service, bounded)
+            pass_on(prefix + "/{rest:path}", service, bounded)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -60,11 +71,3 @@ def build(settings: GatewaySettings) -> FastAPI:
         lifespan=lifespan,
         larger={"/api/episodes/import": MAX_IMPORT},
     )
-
-
-def _pass(router: APIRouter, path: str, proxy: Proxy, service: Service, deadlines: Deadlines) -> None:
-    async def forward(request: Request) -> Response:
-        return proxy.forward(request, service, deadlines)
-
-    # The service behind describes its paths itself; repeating them here would only go stale.
-    router.add_api_route(path, forward, methods=METHODS, response_class=Response, include_in_schema=False)

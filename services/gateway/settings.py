@@ -16,6 +16,8 @@ class GatewaySettings(Settings):
     """Where the ingest service answers."""
     gateway_wait: PositiveFloat = 600.0
     """Seconds that a service may take until its answer begins; embedding a batch on a slow machine takes minutes."""
+    gateway_read_wait: PositiveFloat = 60.0
+    """The same for what only reads: a GET, a search, the beginning of an export."""
     gateway_idle: PositiveFloat = 60.0
     """Seconds without a byte after which an answer that has begun is given up."""
     gateway_total: PositiveFloat = 900.0

@@ -89,12 +89,15 @@ async def gateway(settings: GatewaySettings) -> AsyncIterator[str]:
         await asyncio.wait_for(serving, 10)
 
 
-def settings_for(url: str, wait: float = 5.0, idle: float = 5.0, total: float = 10.0) -> GatewaySettings:
+def settings_for(
+    url: str, wait: float = 5.0, idle: float = 5.0, total: float = 10.0, read_wait: float = 60.0
+) -> GatewaySettings:
     return GatewaySettings(
         memory_url=HttpUrl(url),
         ingest_url=HttpUrl(url),
         service_key=SecretStr(SERVICE_KEY),
         gateway_wait=wait,
+        gateway_read_wait=read_wait,
         gateway_idle=idle,
         gateway_total=total,
     )

@@ -1,5 +1,6 @@
 """What the gateway lets in, where it sends it, and what it says when it cannot."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -132,3 +133,27 @@ async def test_unknown_host_names_are_refused(door: aiohttp.ClientSession, behin
     async with door.get("/api/episodes", headers={"Host": "evil.example"}) as answer:
         assert answer.status == 400
     assert behind.seen == []
+
+
+async def test_what_only_reads_waits_less_long(behind: Behind) -> None:
+    """A service that hangs holds no question for as long as a write may take."""
+    open_again = asyncio.Event()
+
+    async def wait(_: web.Request) -> web.StreamResponse:
+        await open_again.wait()
+        return web.json_response({})
+
+    behind.answer = wait
+    async with gateway(settings_for(behind.url, wait=30, total=60, read_wait=0.2)) as url, caller(url) as session:
+        for method, path in (
+            ("GET", "/api/episodes"),
+            ("POST", "/api/episodes/search"),
+            ("POST", "/api/episodes/export"),
+        ):
+            async with session.request(method, path) as answer:
+                assert answer.status == 504
+        written = asyncio.create_task(session.post("/api/episodes"))
+        await asyncio.sleep(0.5)
+        assert not written.done()
+        open_again.set()
+        assert (await written).status == 200

@@ -251,14 +251,13 @@ def greeting(settings: LocalSettings, address: str) -> str:
     """Where things are, and three commands to try."""
     data = settings.data
     command = command_path()
-    key = data / "api.key"
     return "\n".join(
         (
             "",
             f"Anamnesis is ready at {address}",
             "",
             f"  data  {short(data)}",
-            f"  key   {short(key) if key.exists() else 'the one given as ANAMNESIS_API_KEY'}",
+            f"  key   {short(data / 'api.key')}",
             f"  logs  {short(data / 'logs')}",
             "",
             "Try:",

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from anamnesis.contracts.base import now
 from anamnesis.contracts.keys import Identity, KeyRecord, Scope
 from anamnesis.kit.auth import key_hash, new_key
+from anamnesis.kit.settings import presentable
 from services.memory.stores.base import Store
 
 KIND = "keys"
@@ -32,34 +33,50 @@ async def ensure_first_key(store: Store, given: SecretStr | None, data: Path) ->
     """Make sure that somebody can come in.
 
     A given key becomes the first key, replacing the one before it. Otherwise, if there is no key
-    at all, one is made, kept in `api.key` (mode 600) of the data directory for the `anamnesis`
-    command, and returned to be printed this once.
+    at all, the one that another store of this data directory has left in `api.key` is taken, or else one is
+    made; it is returned to be printed this once. Either is kept in `api.key` (mode 600) for the `anamnesis`
+    command. Safe to repeat: a start that was interrupted is finished by the next.
     """
-    documents = [KeyRecord.model_validate(document.value) for document in await store.list(KIND)]
+    records = [KeyRecord.model_validate(document.value) for document in await store.list(KIND)]
+    path = data / "api.key"
     if given is None:
-        if documents:
+        if records:
             return None
-        key = new_key()
-    else:
-        key = given.get_secret_value()
-        if any(record.hash == key_hash(key) for record in documents):
-            return None
+        key = _kept(path) or new_key()
+        _keep(path, key)  # before the store has it: a key that nobody was told would lock everybody out
+        await _register(store, key)
+        return key
+    key = given.get_secret_value()
+    first = [record.hash for record in records if record.name == FIRST]
+    if key_hash(key) not in first:
+        await _register(store, key)
+    _keep(path, key)
+    for old in first:
+        if old != key_hash(key):
+            await store.delete(KIND, old)
+    return None
+
+
+async def _register(store: Store, key: str) -> None:
     hash = key_hash(key)
     record = KeyRecord(key_id=f"key_{hash[:12]}", name=FIRST, scope=Scope.ADMIN, hash=hash, created_at=now())
-    if given is None:
-        _keep(data / "api.key", key)  # before the store has it: a key that nobody was told would lock everybody out
     await store.write(KIND, hash, record.model_dump(mode="json"))
-    for old in documents:
-        if old.name == FIRST:
-            await store.delete(KIND, old.hash)
-    if given is not None:
-        (data / "api.key").unlink(missing_ok=True)  # it holds the key that was replaced
+
+
+def _kept(path: Path) -> str | None:
+    """The key in a file; none where there is none that would do."""
+    try:
+        key = path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
         return None
-    return key
+    return key if presentable(key) else None
 
 
 def _keep(path: Path, key: str) -> None:
     """Write a secret so that no other user of the machine can read it at any moment."""
+    if _kept(path) == key:
+        path.chmod(0o600)
+        return
     temporary = path.with_suffix(".new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

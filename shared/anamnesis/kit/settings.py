@@ -14,16 +14,21 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
+MIN_KEY, MAX_KEY = 16, 200
+"""Characters of an API key: fewer can be guessed, more are no key."""
+
+
+def presentable(key: str) -> bool:
+    """Whether a header can carry this as a key; any other would lock its owner out, or let anybody in."""
+    return MIN_KEY <= len(key) <= MAX_KEY and key.isascii() and key.isprintable() and " " not in key
+
+
 def _key(value: SecretStr) -> SecretStr:
-    """A key as it will be presented: what no header can carry would lock its owner out."""
     key = value.get_secret_value().strip()
-    if not (16 <= len(key) <= MAX_KEY and key.isascii() and key.isprintable() and " " not in key):
-        raise ValueError(f"a key has 16 to {MAX_KEY} printable characters without blanks")
+    if not presentable(key):
+        raise ValueError(f"a key has {MIN_KEY} to {MAX_KEY} printable characters without blanks")
     return SecretStr(key)
 
-
-MAX_KEY = 200
-"""Characters of an API key; longer ones are no keys."""
 
 ApiKey = Annotated[SecretStr, AfterValidator(_key)]
 """An API key in the environment."""

@@ -28,6 +28,7 @@ def test_a_database_that_goes_and_comes_back(tmp_path: Path) -> None:
             for method, path, body in (
                 ("GET", "/api/episodes/kiln", None),
                 ("POST", "/api/episodes/search", {"query_text": "when was the kiln fired?"}),
+                ("POST", "/api/episodes/export", {}),
                 ("GET", "/ready", None),
             ):
                 started = time.monotonic()

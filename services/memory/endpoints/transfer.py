@@ -1,6 +1,6 @@
 """Export and import: JSON lines, streamed, with flat memory in both directions."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -23,11 +23,13 @@ def routes(store: Store, door: Door) -> APIRouter:
     @router.post("/api/episodes/export", response_class=StreamingResponse)
     async def export(filter: EpisodeFilter) -> StreamingResponse:
         """All episodes that match, one JSON object a line, in order of id."""
-        where = Filter.of(filter)
+        batches = store.scan(Filter.of(filter))
+        first: list[Episode] = await anext(batches, [])  # an error is an error only until the answer has begun
 
         async def lines() -> AsyncIterator[bytes]:
-            async for batch in store.scan(where):
-                yield b"".join(episode.model_dump_json().encode() + b"\n" for episode in batch)
+            yield _joined(first)
+            async for batch in batches:
+                yield _joined(batch)
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
@@ -59,6 +61,8 @@ class _Importer:
         self._whole: list[Episode] = []
         self._new: list[EpisodeCreate] = []
         self._bytes = 0
+        self._unmet: dict[str, str] = {}
+        """Episode -> what supersedes it, where that was not stored yet."""
         self._line = 0
         self._refused = 0
         self._first_refusal: str | None = None
@@ -87,6 +91,7 @@ class _Importer:
 
     async def finish(self) -> ImportResult:
         await self._flush()
+        await self._revive()
         return ImportResult(
             created=self._counts[WriteStatus.CREATED],
             updated=self._counts[WriteStatus.UPDATED],
@@ -105,11 +110,32 @@ class _Importer:
         if self._whole:
             cleaned = await self._door.clean(self._whole)
             results += await self._door.restore(cleaned, self._on_conflict)
+            await self._meet(cleaned)
         if self._new:
             results += await self._door.write(self._new, self._on_conflict)
         for result in results:
             self._counts[result.status] += 1
         self._whole, self._new, self._bytes = [], [], 0
+
+    async def _meet(self, episodes: Iterable[Episode]) -> None:
+        """Remember what is superseded by an episode that may still come."""
+        successors = {one.episode_id: one.superseded_by for one in episodes if one.superseded_by is not None}
+        present = await self._door.store.get(list(set(successors.values())))
+        self._unmet.update({one: by for one, by in successors.items() if by not in present})
+
+    async def _revive(self) -> None:
+        """Make current what is superseded by an episode that never came: searches would never find it."""
+        unmet = list(self._unmet.items())
+        for start in range(0, len(unmet), BATCH):
+            some = unmet[start : start + BATCH]
+            stored = await self._door.store.get([name for pair in some for name in pair])
+            lost = [one for one, by in some if by not in stored and one in stored and stored[one].superseded_by == by]
+            if lost:
+                await self._door.store.supersede(lost, None)
+
+
+def _joined(batch: Sequence[Episode]) -> bytes:
+    return b"".join(episode.model_dump_json().encode() + b"\n" for episode in batch)
 
 
 def _parse(line: bytes) -> Episode | EpisodeCreate:

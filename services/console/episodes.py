@@ -94,7 +94,12 @@ async def forget(client: ServiceClient, episode_id: str, as_json: bool) -> None:
             ("vectors removed", str(receipt.vectors)),
             ("kept from coming back by", ", ".join(receipt.blocked)),
             ("content hash", receipt.content_hash),
-            ("found afterwards", f"{proof.by_id} by id, {proof.by_content} by content, {proof.vectors} vectors"),
+            (
+                "found afterwards",
+                f"{proof.by_id} by id, {proof.by_content} by content, {proof.vectors} vectors, "
+                f"{proof.index} in the search index",
+            ),
+            ("blocks stored", f"{proof.blocklist} of {len(receipt.blocked)}"),
         ]
     )
 

@@ -93,7 +93,7 @@ def build(settings: MemorySettings) -> FastAPI:
             transfer.routes(store, door),
             embedding_endpoints.routes(embedding),
             state.routes(store, keys),
-            episodes.routes_by_id(store, door, remover, embedding),  # last: fixed paths come before /{id}
+            episodes.routes_by_id(store, door, remover),  # last: fixed paths come before /{id}
         ],
         holder=ServiceKey(settings.service_key, keys),
         allowed_hosts=settings.own_hosts,

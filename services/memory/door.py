@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
-from anamnesis.contracts.base import MAX_TAG, now
+from anamnesis.contracts.base import MAX_NAME, MAX_TAG, JsonObject, now
 from anamnesis.contracts.episodes import (
     MAX_PLACE,
     MAX_RAW,
@@ -36,6 +36,7 @@ from services.memory.stores.base import Record, Store, Vectors
 
 OnConflict = Literal["skip", "update"]
 Count = Callable[[Mapping[str, int]], None]
+DELETED = "this was deleted on purpose; lift it from the blocklist first"
 _SLUG = re.compile(r"[^a-z0-9]+")
 
 
@@ -91,25 +92,30 @@ class Door:
             return await self._restore(episodes, on_conflict)
 
     async def _restore(self, episodes: Sequence[Episode], on_conflict: OnConflict) -> list[WriteResult]:
+        await self.blocks.settle(self.store)
         last = {one.episode_id: index for index, one in enumerate(episodes)}
         known = await self.store.get([one.episode_id for one in episodes])
-        twins = await self.store.find_content([(one.project, one.content_hash) for one in episodes])
+        # As each would be stored: an episode that a person has moved grows in the project that it is in now.
+        wanted = [
+            _grown(known[one.episode_id], one) if on_conflict == "update" and one.episode_id in known else one
+            for one in episodes
+        ]
+        holders = await self.store.find_content([_content(one) for one in wanted])
         results: dict[int, WriteResult] = {}
         fresh: dict[int, Episode] = {}
         changed: dict[int, Episode] = {}
-        for index, one in enumerate(episodes):
-            present = known.get(one.episode_id)
-            twin = twins.get((one.project, one.content_hash))
-            if self.blocks.holds(one.episode_id, one.content_hash):
+        for index, (given, one) in enumerate(zip(episodes, wanted, strict=True)):
+            twin = holders.get(_content(one))
+            if self.blocks.holds(one.episode_id, one.content_hash, given.consolidated_from):
                 results[index] = WriteResult(episode_id=one.episode_id, status=WriteStatus.BLOCKED)
             elif on_conflict == "update" and last[one.episode_id] != index:
                 results[index] = _duplicate(one.episode_id, one.episode_id)
-            elif present is None and twin is None:
-                fresh[index] = one
-            elif twin is None and on_conflict == "update" and present is not None:
-                changed[index] = _grown(present, one)
-            else:
+            elif twin is not None or (one.episode_id in known and on_conflict == "skip"):
                 results[index] = _duplicate(one.episode_id, twin or one.episode_id)
+            else:
+                (changed if one.episode_id in known else fresh)[index] = one
+                if on_conflict == "update":  # a store keeps new ones apart, but lets a replacement hold any text
+                    holders[_content(one)] = one.episode_id
         if fresh or changed:
             async with self.embedder.writing():
                 await self._store_all(fresh, changed, results)
@@ -123,7 +129,8 @@ class Door:
         records = dict(zip([*fresh, *changed], embedded, strict=True))
         for index, record in records.items():
             # Embedding takes long: what was forgotten meanwhile must not come back either.
-            if self.blocks.holds(record.episode.episode_id, record.episode.content_hash):
+            made_from = record.episode.consolidated_from if index in fresh else ()
+            if self.blocks.holds(record.episode.episode_id, record.episode.content_hash, made_from):
                 results[index] = WriteResult(episode_id=record.episode.episode_id, status=WriteStatus.BLOCKED)
         fresh = {index: one for index, one in fresh.items() if index not in results}
         changed = {index: one for index, one in changed.items() if index not in results}
@@ -155,7 +162,7 @@ class Door:
         return await asyncio.get_running_loop().run_in_executor(self.workers, all_of_them)
 
     async def patch(self, episode_id: str, patch: EpisodePatch) -> Episode:
-        """Change fields of one episode. Raises `NotFound`, or `Conflict` when its twin exists."""
+        """Change fields of one episode. Raises `NotFound`, or `Conflict` when its twin exists or was forgotten."""
         async with self.held.hold({episode_id}):
             return await self._patch(episode_id, patch)
 
@@ -167,15 +174,24 @@ class Door:
         [changed] = await self.clean([Episode.model_validate({**present.model_dump(), **given})])
         if changed == present:
             return present
+        await self.blocks.settle(self.store)
+        self._refuse_forgotten(present, changed)
         twin = (await self.store.find_content([(changed.project, changed.content_hash)])).values()
         if any(other != episode_id for other in twin):
             raise Conflict("another episode of that project has the same content", {"episode_id": next(iter(twin))})
         async with self.embedder.writing():
             [record] = await self._records([changed])
+            self._refuse_forgotten(present, changed)  # embedding takes long: it may have been forgotten meanwhile
             done = await self.store.replace([record])
         if not done[0]:
             raise NotFound(f"there is no episode {episode_id}")
         return record.episode
+
+    def _refuse_forgotten(self, present: Episode, changed: Episode) -> None:
+        """Other fields of an episode may change though its own text was deleted elsewhere."""
+        if changed.content_hash != present.content_hash and self.blocks.holds_content(changed.content_hash):
+            detail: JsonObject = {"episode_id": present.episode_id, "status": WriteStatus.BLOCKED.value}
+            raise Conflict(DELETED, detail)
 
     async def _records(self, episodes: Sequence[Episode]) -> list[Record]:
         if not episodes:
@@ -208,15 +224,32 @@ class Door:
             counts.update(done.counts)
             return done.text[:most]  # a mark may be longer than the secret that it stands for
 
+        def name_without_secrets(name: str) -> str:
+            # Never by entropy: an id looks random, and what carries it belongs together.
+            done = redact(name)
+            counts.update(done.counts)
+            return done.text[:MAX_NAME].strip() or "(private)"
+
         fields: Redacted = {
+            "instance": name_without_secrets(one.instance),
+            "project": name_without_secrets(one.project),
             "summary": (without_secrets(one.summary, MAX_SUMMARY) or "").strip() or "(private)",
             "raw_exchange": without_secrets(one.raw_exchange, MAX_RAW),
             "tags": tuple(dict.fromkeys(without_secrets(tag, MAX_TAG) or "(private)" for tag in one.tags)),
         }
         if one.source is not None:
-            places = {"url": one.source.url, "path": one.source.path}
-            fields["source"] = one.source.model_copy(
+            source = one.source
+            places = {"url": source.url, "path": source.path}
+            names = {
+                "kind": source.kind,
+                "session": source.session,
+                "uuid": source.uuid,
+                "parent": source.parent,
+                "last_uuid": source.last_uuid,
+            }
+            fields["source"] = source.model_copy(
                 update={name: without_secrets(place, MAX_PLACE) for name, place in places.items()}
+                | {name: name_without_secrets(value) for name, value in names.items() if value}
             )
         return fields
 
@@ -227,6 +260,10 @@ def content_hash(summary: str, raw_exchange: str | None) -> str:
     digest.update(b"\x00")
     digest.update((raw_exchange or "").encode())
     return digest.hexdigest()
+
+
+def _content(one: Episode) -> tuple[str, str]:
+    return one.project, one.content_hash
 
 
 def create_to_episode(create: EpisodeCreate) -> Episode:

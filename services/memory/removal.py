@@ -1,65 +1,119 @@
-"""Taking episodes away: deleting one, and forgetting one with all that came from it, with proof."""
+"""Taking episodes away: deleting one, and forgetting one with all that came from it, with proof.
 
+What is forgotten is a content: all that hold it go, in whatever project, and all that was derived from any
+of them. Why is in `docs/decisions/0010-forgetting.md`.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from anamnesis.contracts.base import now
-from anamnesis.contracts.episodes import Episode, ForgetReceipt
-from anamnesis.kit.errors import AnamnesisError, NotFound
-from services.memory.blocklist import Blocks, entry
+from anamnesis.contracts.episodes import BlockedItem, Episode, ForgetProof, ForgetReceipt
+from anamnesis.kit.errors import Busy, Invalid, NotFound, StorageFull, Unavailable
+from services.memory.blocklist import Blocks, document, entry
 from services.memory.stores.base import Removal, Store
+
+BEFORE_A_COMMIT = (Busy, Invalid, StorageFull)
+"""Errors of a removal that has changed nothing; any other may come from one whose answer was lost."""
+PATIENCE = 15.0
+"""Seconds for which a search index that lags, and writers that bring copies in, are waited for."""
+_PAUSE = 0.25
 
 
 @dataclass(frozen=True)
 class Remover:
     store: Store
     blocks: Blocks
+    patience: float = PATIENCE
 
     async def delete(self, episode_id: str, block: bool) -> None:
         """Remove one episode; with `block` it does not come back. Raises `NotFound`."""
         episode = (await self.store.get([episode_id])).get(episode_id)
         if episode is None:
             raise NotFound(f"there is no episode {episode_id}")
-        await self._remove([episode], "deleted" if block else None)
+        await self._remove([episode_id], [entry(episode, "deleted")] if block else [])
 
-    async def forget(self, episode_id: str, embedding_model: str) -> ForgetReceipt:
-        """Remove an episode, its copies in other projects and all that was derived from them, and prove it.
+    async def forget(self, episode_id: str) -> ForgetReceipt:
+        """Remove an episode, all that hold its content and all that was derived from them, and prove it.
 
-        Raises `NotFound`. Repeating it after a crash finishes what was begun.
+        Raises `NotFound` for an id that is neither stored nor blocked: what was deleted before can be forgotten, and
+        repeating it after a crash or a lost answer finishes what was begun. Raises `Unavailable` rather than give a
+        receipt that says that something is left.
         """
-        episode = (await self.store.get([episode_id])).get(episode_id)
-        if episode is None:
+        await self.blocks.settle(self.store)
+        present = (await self.store.get([episode_id])).get(episode_id)
+        before = self.blocks.naming(episode_id)
+        if present is None and not before:
             raise NotFound(f"there is no episode {episode_id}")
-        projects = (await self.store.stats(embedding_model)).projects
-        copies = await self.store.find_content([(one.name, episode.content_hash) for one in projects])
-        roots = dict.fromkeys([episode_id, *copies.values()])
-        ids = list(dict.fromkeys([*roots, *[derived for root in roots for derived in await self.store.derived(root)]]))
-        episodes = list((await self.store.get(ids)).values())
-        vectors, blocked = await self._remove(episodes, "forgotten")
-        proof = await self.store.proof(ids, [one.content_hash for one in episodes])
+        blocked = {item.blocked_id: item for item in before}
+        ids = dict.fromkeys([episode_id])
+        hashes = dict.fromkeys(item.content_hash for item in before if item.content_hash)
+        if present is not None:
+            hashes[present.content_hash] = None
+
+        async def take(found: Mapping[str, Episode]) -> int:
+            ids.update(dict.fromkeys(found))
+            hashes.update(dict.fromkeys(one.content_hash for one in found.values()))
+            blocked.update((item.blocked_id, item) for item in (entry(one, "forgotten") for one in found.values()))
+            return await self._remove(list(found), list(blocked.values()))
+
+        vectors = await take(await self._kin(ids, hashes))
+        until = time.monotonic() + self.patience
+        while True:
+            if found := await self._kin(ids, hashes):  # written by somebody in between
+                vectors += await take(found)
+            proof = await self.store.proof(list(ids), list(hashes), list(blocked))
+            if not found and _nothing_left(proof, len(blocked)):
+                break
+            if time.monotonic() > until:
+                raise Unavailable("something of it is still found; forget it again in a moment", proof.model_dump())
+            await asyncio.sleep(_PAUSE)
         return ForgetReceipt(
             episode_id=episode_id,
-            content_hash=episode.content_hash,
+            content_hash=(before[-1].content_hash or "") if present is None else present.content_hash,
             forgotten_at=now(),
             episodes=tuple(ids),
             vectors=vectors,
-            blocked=blocked,
+            blocked=tuple(blocked),
             proof=proof,
         )
 
-    async def _remove(self, episodes: list[Episode], reason: str | None) -> tuple[int, tuple[str, ...]]:
-        entries = [entry(one, reason) for one in episodes] if reason is not None else []
-        removal = Removal(
-            episode_ids=tuple(one.episode_id for one in episodes),
-            block={item.blocked_id: document for item, document in entries},
-        )
-        # Blocked in memory first: a crawler that writes during the removal must already be refused.
-        added = [item for item, _ in entries if item.blocked_id not in self.blocks]
-        for item in added:
-            self.blocks.add(item)
-        try:
-            _, vectors = await self.store.remove(removal)
-        except AnamnesisError:
-            for item in added:  # nothing was removed: nothing stays blocked either
-                self.blocks.discard(item.blocked_id)
-            raise
-        return vectors, tuple(item.blocked_id for item, _ in entries)
+    async def _kin(self, episode_ids: Iterable[str], hashes: Iterable[str]) -> dict[str, Episode]:
+        """All that is stored of these ids and contents, and of what was derived from them, by id."""
+        found: dict[str, Episode] = {}
+        seen: set[str] = set()
+        front = list(dict.fromkeys([*episode_ids, *await self.store.holding(list(hashes))]))
+        while front:
+            derived = [child for one in front for child in await self.store.derived(one)]
+            stored = await self.store.get(list(dict.fromkeys([*front, *derived])))
+            seen.update(front, derived)
+            found |= {name: stored[name] for name in (*front, *derived) if name in stored}
+            copies = await self.store.holding([one.content_hash for one in stored.values()])
+            front = [name for name in copies if name not in seen]
+        return found
+
+    async def _remove(self, episode_ids: Sequence[str], entries: Sequence[BlockedItem]) -> int:
+        """Remove and block in one write; returns how many vectors went."""
+        removal = Removal(tuple(episode_ids), {item.blocked_id: document(item) for item in entries})
+        async with self.blocks.changing:
+            # Blocked in memory first: a crawler that writes during the removal must already be refused.
+            added = [item.blocked_id for item in entries if item.blocked_id not in self.blocks]
+            for item in entries:
+                self.blocks.add(item)
+            try:
+                _, vectors = await self.store.remove(removal)
+            except BEFORE_A_COMMIT:
+                for blocked_id in added:
+                    self.blocks.discard(blocked_id)
+                raise
+            except BaseException:
+                self.blocks.doubt(added)
+                raise
+            self.blocks.confirm(removal.block)
+        return vectors
+
+
+def _nothing_left(proof: ForgetProof, blocked: int) -> bool:
+    return not (proof.by_id or proof.by_content or proof.vectors or proof.index) and proof.blocklist == blocked

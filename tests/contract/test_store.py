@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.episodes import ForgetProof
-from anamnesis.kit.errors import Invalid, Unavailable
-from services.memory.stores.base import BLOCKLIST, Filter, Inserted, Removal, Store
+from anamnesis.kit.errors import Conflict, Invalid, NotFound, Unavailable
+from services.memory.stores.base import BLOCKLIST, SCAN_BYTES, Filter, Inserted, Removal, Store
 from tests.contract.conftest import MakeStore
 from tests.contract.oracle import passes
 from tests.contract.records import DIMENSION, MODEL, OTHER, START, make_record, make_vectors
@@ -162,7 +162,8 @@ async def test_removal_leaves_nothing(store: Store) -> None:
     assert await store.vectors(OTHER, ["ep_a"]) == {}
     assert await store.page(Filter(tags=("t",)), 0, 10) == ([], 0)
     assert [(entry.key, entry.value) for entry in await store.list(BLOCKLIST)] == [("block-1", {"episode_id": "ep_a"})]
-    assert await store.proof(["ep_a"], [kept.content_hash]) == ForgetProof(by_id=0, by_content=0, vectors=0)
+    proof = await store.proof(["ep_a"], [kept.content_hash], ["block-1", "block-2"])
+    assert proof == ForgetProof(by_id=0, by_content=0, vectors=0, index=0, blocklist=1)
 
 
 async def test_removal_revives_what_was_superseded(store: Store) -> None:
@@ -188,11 +189,25 @@ async def test_an_id_can_come_back_after_removal(store: Store) -> None:
 
 
 async def test_proof_counts_what_is_left(store: Store) -> None:
-    """Ids, content and vectors that are still there are counted."""
+    """Ids, content, vectors, hits of the index and stored blocks that are still there are counted."""
     record = make_record("ep_a", windows=2)
     await store.insert([record, make_record("ep_b", summary=record.episode.summary, project="other")])
-    found = await store.proof(["ep_a", "ep_absent"], [record.episode.content_hash])
-    assert found == ForgetProof(by_id=1, by_content=2, vectors=2)
+    await store.write(BLOCKLIST, "block-1", {})
+    asked = (["ep_a", "ep_absent"], [record.episode.content_hash], ["block-1", "block-2"])
+    async with asyncio.timeout(60):
+        while (found := await store.proof(*asked)).index == 0:  # noqa: ASYNC110 - a server's index follows with a lag
+            await asyncio.sleep(0.05)
+    assert found == ForgetProof(by_id=1, by_content=2, vectors=2, index=1, blocklist=1)
+    assert await store.proof([], [], []) == ForgetProof(by_id=0, by_content=0, vectors=0, index=0, blocklist=0)
+
+
+async def test_holders_of_content_are_found_in_every_project(store: Store) -> None:
+    """All episodes of some contents, in order of id, whichever projects hold them."""
+    first, other = make_record("ep_b", summary="same"), make_record("ep_c", summary="other")
+    await store.insert([first, make_record("ep_a", summary="same", project="elsewhere"), other, make_record("ep_d")])
+    assert await store.holding([first.episode.content_hash]) == ["ep_a", "ep_b"]
+    assert await store.holding([other.episode.content_hash, first.episode.content_hash]) == ["ep_a", "ep_b", "ep_c"]
+    assert await store.holding(["0" * 64]) == await store.holding([]) == []
 
 
 async def test_derived_follows_every_generation(store: Store) -> None:
@@ -219,6 +234,42 @@ async def test_supersede_counts_changes(store: Store) -> None:
     assert (await store.page(Filter(include_superseded=False), 0, 10))[1] == 1
     assert await store.supersede(["ep_a", "ep_c"], None) == 1
     assert (await store.get(["ep_a"]))["ep_a"].superseded_by is None
+
+
+async def test_supersession_makes_no_circle(store: Store) -> None:
+    """What supersedes must exist, and must not be superseded by what it supersedes, however far along."""
+    await store.insert([make_record(name) for name in ("ep_a", "ep_b", "ep_c", "ep_d")])
+    assert await store.supersede(["ep_a"], "ep_b") == 1
+    assert await store.supersede(["ep_b"], "ep_c") == 1
+    for superseded, by in ((["ep_b"], "ep_a"), (["ep_d", "ep_c"], "ep_a"), (["ep_d"], "ep_d")):
+        with pytest.raises(Conflict):
+            await store.supersede(superseded, by)
+    with pytest.raises(NotFound):
+        await store.supersede(["ep_d"], "ep_absent")
+    kept = await store.get(["ep_a", "ep_b", "ep_c", "ep_d"])
+    assert [kept[name].superseded_by for name in sorted(kept)] == ["ep_b", "ep_c", None, None]
+    assert await store.supersede(["ep_b"], None) == 1
+    assert await store.supersede(["ep_c"], "ep_a") == 1
+
+
+async def test_supersessions_at_once_make_no_circle(store: Store) -> None:
+    """Of many that would close a circle together, one at least is refused."""
+    names = [f"ep_{number}" for number in range(4)]
+    await store.insert([make_record(name) for name in names])
+    asked = [store.supersede([one], by) for one, by in zip(names, [*names[1:], names[0]], strict=True)]
+    results = await asyncio.gather(*asked, return_exceptions=True)
+    assert sum(isinstance(result, Conflict) for result in results) == 1
+    assert (await store.page(Filter(include_superseded=False), 0, 10))[1] == 1
+
+
+async def test_a_scan_is_bounded_by_bytes(store: Store) -> None:
+    """However many are asked for, a batch holds little more than its bound of text, and none is left out."""
+    await store.insert(
+        [make_record(f"ep_{number:02}", raw_exchange=str(number % 10) * 900_000) for number in range(12)]
+    )
+    sizes = [sum(len(one.raw_exchange or "") for one in batch) async for batch in store.scan(Filter())]
+    assert sum(sizes) == 12 * 900_000
+    assert max(sizes) < SCAN_BYTES + 900_000
 
 
 async def test_hits_add_up(store: Store) -> None:

@@ -219,6 +219,10 @@ def test_superseded_episodes_step_back_and_return(api: httpx.Client, project: st
     assert set(found()) == {"sup-new", "sup-old"}
     missing = {"episode_ids": ["sup-old"], "superseded_by": "nobody"}
     assert api.post("/api/episodes/supersede", json=missing).status_code == 404
+    assert api.post("/api/episodes/supersede", json=change).json() == {"changed": 1}
+    back = {"episode_ids": ["sup-new"], "superseded_by": "sup-old"}
+    assert api.post("/api/episodes/supersede", json=back).status_code == 409
+    assert found() == ["sup-new"]
     itself = {"episode_ids": ["sup-old"], "superseded_by": "sup-old"}
     assert api.post("/api/episodes/supersede", json=itself).status_code == 400
 
@@ -249,13 +253,25 @@ def test_forgetting_takes_what_was_derived_and_proves_it(api: httpx.Client, proj
     assert api.post("/api/episodes/import", content=lines.encode()).json()["created"] == 2
     receipt = api.post("/api/episodes/root/forget").json()
     assert set(receipt["episodes"]) == {"root", "root-copy", "derived", "further"}
-    assert receipt["proof"] == {"by_id": 0, "by_content": 0, "vectors": 0}
+    assert receipt["proof"] == {"by_id": 0, "by_content": 0, "vectors": 0, "index": 0, "blocklist": 4}
     assert receipt["vectors"] >= 4
     assert len(receipt["blocked"]) == 4
     hits = api.post("/api/episodes/search", json={"query_text": "Yusuf", "project_filter": project, "floor": 0}).json()
     assert hits["results"] == []
     assert api.post("/api/episodes/import", content=lines.encode()).json()["blocked"] == 2
-    assert api.post("/api/episodes/root/forget").status_code == 404
+    again = api.post("/api/episodes/root/forget").json()  # as after an answer that was lost
+    assert (again["episodes"], again["content_hash"]) == (["root"], receipt["content_hash"])
+    assert again["proof"] == {**receipt["proof"], "blocklist": 1}
+    assert api.post("/api/episodes/never-there/forget").status_code == 404
+
+
+def test_forgotten_text_comes_back_by_no_change(api: httpx.Client, project: str) -> None:
+    """Changing another episode to a text that was forgotten is refused."""
+    for name, text in (("forgotten", "My name is Ines."), ("stays", "Something else.")):
+        api.post("/api/episodes", json=_note(project, text, episode_id=f"change-{name}"))
+    assert api.post("/api/episodes/change-forgotten/forget").status_code == 200
+    refused = api.patch("/api/episodes/change-stays", json={"summary": "My name is Ines."})
+    assert (refused.status_code, refused.json()["error"]["detail"]["status"]) == (409, "blocked")
 
 
 def test_export_and_import_are_inverse(api: httpx.Client, project: str) -> None:

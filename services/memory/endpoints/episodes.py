@@ -28,7 +28,7 @@ from anamnesis.contracts.keys import Scope
 from anamnesis.kit.auth import Needs
 from anamnesis.kit.errors import BadRequest, Conflict, NotFound
 from services.memory.blocklist import Blocks
-from services.memory.door import Door
+from services.memory.door import DELETED, Door
 from services.memory.embedding.service import Embedding
 from services.memory.removal import Remover
 from services.memory.stores.base import Filter, Store
@@ -83,7 +83,10 @@ def routes(store: Store, door: Door, remover: Remover, blocks: Blocks, embedding
         """How many episodes there are, by project and instance."""
         return await store.stats(embedding.active.name)
 
-    @router.post("/api/episodes/supersede")
+    @router.post(
+        "/api/episodes/supersede",
+        responses={**MISSING, 409: {"model": ErrorEnvelope, "description": "They would supersede each other."}},
+    )
     async def supersede(request: SupersedeRequest) -> Changed:
         """Mark episodes as replaced by a newer one; searches leave them out."""
         if request.superseded_by in request.episode_ids:
@@ -117,7 +120,7 @@ def routes(store: Store, door: Door, remover: Remover, blocks: Blocks, embedding
     return router
 
 
-def routes_by_id(store: Store, door: Door, remover: Remover, embedding: Embedding) -> APIRouter:
+def routes_by_id(store: Store, door: Door, remover: Remover) -> APIRouter:
     router = APIRouter(tags=["episodes"], responses=MISSING)
 
     @router.get("/api/episodes/{episode_id}")
@@ -144,8 +147,11 @@ def routes_by_id(store: Store, door: Door, remover: Remover, embedding: Embeddin
 
     @router.post("/api/episodes/{episode_id}/forget", dependencies=ADMIN)
     async def forget(episode_id: PathId) -> ForgetReceipt:
-        """Delete an episode and all that was derived from it, keep it away, and prove that nothing is left."""
-        return await remover.forget(episode_id, embedding.active.name)
+        """Delete an episode, its copies and all that was derived from them, keep them away, and prove it.
+
+        What was deleted before can be forgotten too.
+        """
+        return await remover.forget(episode_id)
 
     return router
 
@@ -153,6 +159,6 @@ def routes_by_id(store: Store, door: Door, remover: Remover, embedding: Embeddin
 def _conflict(result: WriteResult) -> Conflict:
     detail: JsonObject = {"episode_id": result.duplicate_of or result.episode_id, "status": result.status.value}
     if result.status is WriteStatus.BLOCKED:
-        return Conflict("this was deleted on purpose; lift it from the blocklist first", detail)
+        return Conflict(DELETED, detail)
     same = result.duplicate_of in (None, result.episode_id)
     return Conflict("this id exists already" if same else "the same content exists under another id", detail)

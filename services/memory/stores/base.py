@@ -116,6 +116,11 @@ class Document(NamedTuple):
     version: int
 
 
+SCAN_BYTES = 4 << 20
+"""Text after which a scan ends a batch, however few episodes hold it."""
+
+IN_A_CIRCLE = "these supersede the episode that is to supersede them; make that one current first"
+
 BLOCKLIST = "blocklist"
 """The kind of state document that `Removal.block` makes."""
 
@@ -169,11 +174,14 @@ class Store(Protocol):
     async def find_content(self, hashes: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """(project, content hash) -> episode id, for those that exist."""
 
+    async def holding(self, hashes: Sequence[str]) -> list[str]:
+        """Ids of all episodes whose content has one of these hashes, in any project, in order."""
+
     async def page(self, where: Filter, skip: int, limit: int) -> tuple[list[Episode], int]:
         """Newest first by event time (ties by id), and the total count."""
 
     def scan(self, where: Filter, batch: int = 500) -> AsyncIterator[list[Episode]]:
-        """All that match, in order of id, in batches; memory stays flat."""
+        """All that match, in order of id, in batches of at most about `SCAN_BYTES`; memory stays flat."""
 
     async def vectors(self, model: str, episode_ids: Sequence[str]) -> dict[str, Vectors]:
         """The vectors of those that have them."""
@@ -185,14 +193,20 @@ class Store(Protocol):
         removed one are no longer superseded.
         """
 
-    async def proof(self, episode_ids: Sequence[str], hashes: Sequence[str]) -> ForgetProof:
-        """Count what is left of these ids and content hashes, read from the database itself."""
+    async def proof(self, episode_ids: Sequence[str], hashes: Sequence[str], blocked: Sequence[str]) -> ForgetProof:
+        """Count what is left of these ids and content hashes, read from the database and the index of searches
+        themselves, and how many of these entries of the blocklist are stored.
+        """
 
     async def derived(self, episode_id: str) -> list[str]:
         """Ids of all episodes consolidated from this one, directly or through others."""
 
     async def supersede(self, episode_ids: Sequence[str], by: str | None) -> int:
-        """Mark as superseded (or, with none, as current again); returns how many changed."""
+        """Mark as superseded (or, with none, as current again); returns how many changed.
+
+        Raises `NotFound` when `by` does not exist, and `Conflict` when one of these supersedes it, directly or
+        through others: in a circle none would ever be found.
+        """
 
     async def record_hits(self, hits: Mapping[str, int], at: datetime) -> None:
         """Add to `retrieval_count` and set `last_retrieved`, for a batch of searches at once."""

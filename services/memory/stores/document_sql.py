@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from anamnesis.contracts.base import JsonObject
 from services.memory.stores.base import Document
@@ -44,6 +44,15 @@ def list_(connection: sqlite3.Connection, kind: str, prefix: str) -> list[Docume
         {"kind": kind, "prefix": prefix},
     )
     return [_document(row) for row in found]
+
+
+def count(connection: sqlite3.Connection, kind: str, keys: Sequence[str]) -> int:
+    """How many of these there are."""
+    found = connection.execute(
+        "SELECT count(*) FROM documents WHERE kind = ? AND key IN (SELECT value FROM json_each(?))",
+        (kind, json.dumps(list(keys))),
+    )
+    return int(found.fetchone()[0])
 
 
 def delete(connection: sqlite3.Connection, kind: str, key: str) -> bool:

@@ -7,10 +7,12 @@ none of their own.
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
-from anamnesis.contracts.episodes import CountBy, Episode, EpisodeStats, ForgetProof
+from anamnesis.contracts.episodes import CountBy, Episode, EpisodeStats
+from anamnesis.kit.errors import Conflict, NotFound
 from services.memory.stores import rows, vector_sql
-from services.memory.stores.base import Filter, Inserted
+from services.memory.stores.base import IN_A_CIRCLE, SCAN_BYTES, Filter, Inserted
 from services.memory.stores.columns import milliseconds, moment
 from services.memory.stores.index import Change, Drop, Mark, Put
 from services.memory.stores.rows import Parameter, Prepared
@@ -115,6 +117,14 @@ def find_content(connection: sqlite3.Connection, hashes: Sequence[tuple[str, str
     return found
 
 
+def holding(connection: sqlite3.Connection, hashes: Sequence[str]) -> list[str]:
+    found = connection.execute(
+        "SELECT episode_id FROM episodes WHERE content_hash IN (SELECT value FROM json_each(?)) ORDER BY episode_id",
+        (rows.listed(hashes),),
+    )
+    return [name for (name,) in found]
+
+
 def page(
     connection: sqlite3.Connection, where: Filter, skip: int, limit: int, active: str | None
 ) -> tuple[list[Episode], int]:
@@ -129,7 +139,7 @@ def page(
 
 
 def after(connection: sqlite3.Connection, where: Filter, last: str, limit: int, active: str | None) -> list[Episode]:
-    """The next ones in order of id."""
+    """The next ones in order of id, up to so many or so much text."""
     condition, values = rows.condition(where)
     # The index is named because a filter's own index would have to be sorted anew for every batch.
     found = connection.execute(
@@ -137,8 +147,16 @@ def after(connection: sqlite3.Connection, where: Filter, last: str, limit: int, 
         f"LEFT JOIN hits h ON h.number = e.number WHERE e.episode_id > :last AND {condition} "
         "ORDER BY e.episode_id LIMIT :limit",
         {**values, "last": last, "limit": limit, "active": active},
-    ).fetchall()
-    return [rows.episode(row) for row in found]
+    )
+    taken: list[Episode] = []
+    size = 0
+    for row in found:
+        taken.append(rows.episode(row))
+        size += rows.size(row)
+        if size >= SCAN_BYTES:
+            break
+    found.close()
+    return taken
 
 
 def remove(connection: sqlite3.Connection, changes: list[Change], episode_ids: Sequence[str]) -> tuple[int, int]:
@@ -165,7 +183,15 @@ def remove(connection: sqlite3.Connection, changes: list[Change], episode_ids: S
     return len(numbers), int(vectors)
 
 
-def proof(connection: sqlite3.Connection, episode_ids: Sequence[str], hashes: Sequence[str]) -> ForgetProof:
+class Left(NamedTuple):
+    """How much there is of what was removed."""
+
+    by_id: int
+    by_content: int
+    vectors: int
+
+
+def left(connection: sqlite3.Connection, episode_ids: Sequence[str], hashes: Sequence[str]) -> Left:
     """What is left of them. Vectors without an episode count too: there must be none."""
     ids, contents = rows.listed(episode_ids), rows.listed(hashes)
     by_id = "SELECT number FROM episodes WHERE episode_id IN (SELECT value FROM json_each(:ids))"
@@ -177,7 +203,7 @@ def proof(connection: sqlite3.Connection, episode_ids: Sequence[str], hashes: Se
                 WHERE number IN ({by_id}) OR number NOT IN (SELECT number FROM episodes))""",  # noqa: S608
         {"ids": ids, "contents": contents},
     ).fetchone()
-    return ForgetProof(by_id=counts[0], by_content=counts[1], vectors=counts[2])
+    return Left(*counts)
 
 
 def derived(connection: sqlite3.Connection, episode_id: str) -> list[str]:
@@ -193,6 +219,12 @@ def derived(connection: sqlite3.Connection, episode_id: str) -> list[str]:
 
 
 def supersede(connection: sqlite3.Connection, changes: list[Change], episode_ids: Sequence[str], by: str | None) -> int:
+    if by is not None:
+        successors = _successors(connection, by)
+        if not successors:
+            raise NotFound(f"there is no episode {by}")
+        if circular := successors & set(episode_ids):
+            raise Conflict(IN_A_CIRCLE, {"episode_ids": [*sorted(circular)]})
     numbers = connection.execute(
         "UPDATE episodes SET superseded_by = :by "
         "WHERE episode_id IN (SELECT value FROM json_each(:ids)) AND superseded_by IS NOT :by RETURNING number",
@@ -200,6 +232,19 @@ def supersede(connection: sqlite3.Connection, changes: list[Change], episode_ids
     ).fetchall()
     changes.extend(Mark(number, superseded=by is not None) for (number,) in numbers)
     return len(numbers)
+
+
+def _successors(connection: sqlite3.Connection, episode_id: str) -> set[str]:
+    """An episode, what supersedes it, what supersedes that, and so on; nothing where there is no such episode."""
+    found = connection.execute(
+        """WITH RECURSIVE chain (episode_id, next) AS (
+            SELECT episode_id, superseded_by FROM episodes WHERE episode_id = ?
+            UNION
+            SELECT e.episode_id, e.superseded_by FROM chain c JOIN episodes e ON e.episode_id = c.next
+        ) SELECT episode_id FROM chain""",
+        (episode_id,),
+    )
+    return {name for (name,) in found}
 
 
 def record_hits(connection: sqlite3.Connection, hits: Mapping[str, int], at: datetime) -> None:

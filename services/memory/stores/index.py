@@ -278,6 +278,12 @@ class MemoryIndex:
         matrix = self._frame.matrices.get(model)
         return None if matrix is None else matrix.dimension
 
+    def count(self, episode_ids: Iterable[str]) -> int:
+        """How many of these a search can find."""
+        frame, wanted = self._frame, set(episode_ids)
+        ids, n = frame.columns.ids, frame.n
+        return sum(ids[slot] in wanted for slot in np.flatnonzero(frame.alive[:n]).tolist())
+
     def __len__(self) -> int:
         return self._frame.living
 

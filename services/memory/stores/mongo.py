@@ -20,8 +20,18 @@ from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.episodes import CountBy, Episode, EpisodeStats, ForgetProof
 from anamnesis.kit.errors import Invalid, Unavailable
 from services.memory.stores import mongo_documents as documents
-from services.memory.stores import mongo_index, mongo_state, mongo_write
-from services.memory.stores.base import CandidateQuery, Candidates, Document, Filter, Inserted, Record, Removal, Vectors
+from services.memory.stores import mongo_index, mongo_proof, mongo_state, mongo_write
+from services.memory.stores.base import (
+    SCAN_BYTES,
+    CandidateQuery,
+    Candidates,
+    Document,
+    Filter,
+    Inserted,
+    Record,
+    Removal,
+    Vectors,
+)
 from services.memory.stores.mongo_documents import EPISODES, MODELS, STATE, TEXT_INDEX, VECTOR_INDEX, Model, Stored
 from services.memory.stores.mongo_link import READ_SECONDS, WRITE_SECONDS, Link, is_duplicate, within
 from services.memory.stores.mongo_recent import DEFAULT_SECONDS, Recent, Written
@@ -234,6 +244,12 @@ class MongoStore:
             held = await mongo_write.holders(self._places(), wanted, None)
         return {content: episode_id for content, episode_id in held.items() if content in wanted}
 
+    async def holding(self, hashes: Sequence[str]) -> list[str]:
+        with within(READ_SECONDS):
+            query: Stored = {"content_hash": {"$in": list(hashes)}}
+            found = await self._of(EPISODES).find(query, {"_id": 1}, sort=[("_id", ASCENDING)]).to_list()
+        return [cast(str, one["_id"]) for one in found]
+
     async def page(self, where: Filter, skip: int, limit: int) -> tuple[list[Episode], int]:
         query = documents.matching(where)
         async with self._link.long():
@@ -248,13 +264,20 @@ class MongoStore:
         last = ""
         while True:
             query: Stored = {"$and": [{"_id": {"$gt": last}}, documents.matching(where)]}
+            found: list[Episode] = []
+            size = 0
             async with self._link.long():
                 cursor = self._of(EPISODES).find(query, WITHOUT_TEXT_OF_SEARCH, sort=[("_id", ASCENDING)])
-                found = await cursor.limit(batch).to_list()
+                async for one in cursor.limit(batch):
+                    found.append(documents.to_episode(one, self._active))
+                    size += documents.size(found[-1])
+                    if size >= SCAN_BYTES:
+                        break
+                await cursor.close()
             if not found:
                 return
-            yield [documents.to_episode(one, self._active) for one in found]
-            last = cast(str, found[-1]["_id"])
+            yield found
+            last = found[-1].episode_id
 
     async def vectors(self, model: str, episode_ids: Sequence[str]) -> dict[str, Vectors]:
         known = self._models.get(model)
@@ -263,15 +286,10 @@ class MongoStore:
         with within(READ_SECONDS):
             return await self._searcher.vectors(known, episode_ids)
 
-    async def proof(self, episode_ids: Sequence[str], hashes: Sequence[str]) -> ForgetProof:
-        ids: Stored = {"$in": list(episode_ids)}
-        async with self._link.long():
-            by_id = await self._of(EPISODES).count_documents({"_id": ids})
-            by_content = await self._of(EPISODES).count_documents({"content_hash": {"$in": list(hashes)}})
-            vectors = 0
-            for windows in self._places().windows.values():
-                vectors += await windows.count_documents({"episode_id": ids})
-        return ForgetProof(by_id=by_id, by_content=by_content, vectors=vectors)
+    async def proof(self, episode_ids: Sequence[str], hashes: Sequence[str], blocked: Sequence[str]) -> ForgetProof:
+        link, has_words = self._link, self._searcher.has_words
+        async with link.long():
+            return await mongo_proof.left(link, list(self._models.values()), has_words, episode_ids, hashes, blocked)
 
     async def derived(self, episode_id: str) -> list[str]:
         seen, front = {episode_id}, [episode_id]

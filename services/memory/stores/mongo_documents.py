@@ -145,6 +145,11 @@ def to_episode(document: Mapping[str, object], active: str | None) -> Episode:
     return Episode.model_validate(fields)
 
 
+def size(episode: Episode) -> int:
+    """About how many bytes of text an episode holds."""
+    return len(episode.summary) + len(episode.raw_exchange or "")
+
+
 def meta(document: Mapping[str, object]) -> Meta:
     return Meta(
         project=cast(str, document["project"]),

@@ -4,7 +4,7 @@ A value is kept as JSON text: exact for every number and every key, which BSON i
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from pymongo import ASCENDING, ReturnDocument, UpdateOne
@@ -68,6 +68,11 @@ async def list_(state: State, kind: str, prefix: str) -> list[Document]:
     if prefix:
         query["key"] = {"$gte": prefix, **_below(prefix)}
     return [_document(one) for one in await state.find(query, sort=[("key", ASCENDING)]).to_list()]
+
+
+async def count(state: State, kind: str, keys: Sequence[str]) -> int:
+    """How many of these there are."""
+    return await state.count_documents({"_id": {"$in": [_id(kind, key) for key in keys]}})
 
 
 async def delete(state: State, kind: str, key: str) -> bool:

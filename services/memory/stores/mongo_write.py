@@ -13,9 +13,10 @@ from pymongo import UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 
+from anamnesis.kit.errors import Conflict, NotFound
 from services.memory.stores import mongo_documents as documents
 from services.memory.stores import mongo_state
-from services.memory.stores.base import BLOCKLIST, Inserted, Record, Removal, Vectors
+from services.memory.stores.base import BLOCKLIST, IN_A_CIRCLE, Inserted, Record, Removal, Vectors
 from services.memory.stores.mongo_documents import Stored
 
 MOST_BYTES = 16_000_000
@@ -130,10 +131,30 @@ async def superseded_by(places: Places, ids: Sequence[str], session: Session) ->
 
 async def supersede(places: Places, ids: Sequence[str], by: str | None, session: Session) -> list[str]:
     """Ids of those that changed."""
+    if by is not None:
+        # One at a time: two that each see no circle could close one together.
+        await mongo_state.write_many(places.state, "locks", {"supersede": {}}, session)
+        await _no_circle(places, set(ids), by, session)
     query: Stored = {"_id": {"$in": list(ids)}, "superseded_by": {"$ne": by}}
     changed = [cast(str, one["_id"]) async for one in places.episodes.find(query, {"_id": 1}, session=session)]
     await mark(places, changed, by, session)
     return changed
+
+
+async def _no_circle(places: Places, ids: set[str], by: str, session: Session) -> None:
+    """Follow what supersedes `by`. Raises `NotFound` when there is no such episode, `Conflict` when one is of `ids`."""
+    seen: set[str] = set()
+    at: str | None = by
+    while at is not None and at not in seen:
+        found = await places.episodes.find_one({"_id": at}, {"superseded_by": 1}, session=session)
+        if found is None:
+            break
+        if at in ids:
+            raise Conflict(IN_A_CIRCLE, {"episode_ids": [at]})
+        seen.add(at)
+        at = cast(str | None, found["superseded_by"])
+    if not seen:
+        raise NotFound(f"there is no episode {by}")
 
 
 async def mark(places: Places, ids: Sequence[str], by: str | None, session: Session) -> None:

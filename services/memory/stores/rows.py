@@ -114,6 +114,11 @@ def episode(row: tuple[Parameter, ...]) -> Episode:
     )
 
 
+def size(row: tuple[Parameter, ...]) -> int:
+    """Bytes of the text in a row of EPISODE columns."""
+    return len(_blob(row[9]))
+
+
 def _integer(value: Parameter) -> int:
     if not isinstance(value, int):
         raise TypeError("an integer column holds something else")

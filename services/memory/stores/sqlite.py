@@ -118,18 +118,17 @@ class SqliteStore:
     async def find_content(self, hashes: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
         return await self._read(lambda connection: episode_sql.find_content(connection, hashes))
 
+    async def holding(self, hashes: Sequence[str]) -> list[str]:
+        return await self._read(lambda connection: episode_sql.holding(connection, hashes))
+
     async def page(self, where: Filter, skip: int, limit: int) -> tuple[list[Episode], int]:
         return await self._read(lambda connection: episode_sql.page(connection, where, skip, limit, self._active))
 
     async def scan(self, where: Filter, batch: int = 500) -> AsyncIterator[list[Episode]]:
         """Each batch is a read of its own: a slow reader holds nothing up, and what is written ahead of it is seen."""
         last = ""
-        while True:
-            found = await self._read(self._after(where, last, batch))
-            if found:
-                yield found
-            if len(found) < batch:
-                return
+        while found := await self._read(self._after(where, last, batch)):
+            yield found
             last = found[-1].episode_id
 
     def _after(self, where: Filter, last: str, batch: int) -> Callable[[Connection], list[Episode]]:
@@ -148,8 +147,20 @@ class SqliteStore:
 
         return await self._write(job, erase=True)
 
-    async def proof(self, episode_ids: Sequence[str], hashes: Sequence[str]) -> ForgetProof:
-        return await self._read(lambda connection: episode_sql.proof(connection, episode_ids, hashes))
+    async def proof(self, episode_ids: Sequence[str], hashes: Sequence[str], blocked: Sequence[str]) -> ForgetProof:
+        index = self._index
+
+        def count(connection: Connection) -> ForgetProof:
+            left = episode_sql.left(connection, episode_ids, hashes)
+            return ForgetProof(
+                by_id=left.by_id,
+                by_content=left.by_content,
+                vectors=left.vectors,
+                index=index.count(episode_ids),
+                blocklist=document_sql.count(connection, BLOCKLIST, blocked),
+            )
+
+        return await self._read(count)
 
     async def derived(self, episode_id: str) -> list[str]:
         return await self._read(lambda connection: episode_sql.derived(connection, episode_id))

@@ -48,7 +48,8 @@ def _storable_json(value: JsonObject) -> JsonObject:
 
 Storable = AfterValidator(_storable)
 StorableJson = Annotated[JsonObject, AfterValidator(_storable_json)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True), Storable]
+MAX_NAME = 200  # characters
+Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME, strip_whitespace=True), Storable]
 MAX_TAG = 100  # characters
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TAG, strip_whitespace=True), Storable]
 EpisodeId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,199}$")]

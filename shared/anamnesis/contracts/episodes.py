@@ -270,7 +270,7 @@ class ForgetReceipt(Contract):
     content_hash: str
     forgotten_at: Moment
     episodes: tuple[str, ...]
-    """The episode and all that were derived from it."""
+    """The episode, all that hold the same content in whatever project, and all that were derived from them."""
     vectors: int
     """Vectors removed, over all embedding models."""
     blocked: tuple[str, ...]
@@ -279,11 +279,18 @@ class ForgetReceipt(Contract):
 
 
 class ForgetProof(Contract):
-    """Counts taken after the removal; each must be zero."""
+    """Counts taken after the removal, from the store itself: nothing is left, and every block is stored."""
 
     by_id: int
+    """Episodes of these ids; 0."""
     by_content: int
+    """Episodes of any id and project that hold the same content; 0."""
     vectors: int
+    """Vectors of these ids, by all embedding models; 0."""
+    index: int
+    """Episodes of these ids that the index which searches use still finds; 0."""
+    blocklist: int
+    """Entries of the receipt's `blocked` that are stored; all of them."""
 
 
 class EpisodeFilter(Contract):

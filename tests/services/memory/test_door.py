@@ -1,50 +1,28 @@
-"""The door over a real store, with an embedder that gives every text the same vector."""
+"""What the door lets in, as what, and what it keeps out."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from pathlib import Path
 
-import numpy as np
 import pytest
 
-from anamnesis.contracts.episodes import MAX_PLACE, MAX_RAW, MAX_SUMMARY, EpisodeCreate, EpisodeSource, WriteStatus
-from services.memory.blocklist import Blocks, entry
+from anamnesis.contracts.episodes import (
+    MAX_PLACE,
+    MAX_RAW,
+    MAX_SUMMARY,
+    Episode,
+    EpisodeCreate,
+    EpisodePatch,
+    EpisodeSource,
+    WriteStatus,
+)
+from anamnesis.kit.errors import Conflict
+from services.memory.blocklist import entry
 from services.memory.door import Door, create_to_episode
 from services.memory.endpoints.transfer import _Importer
-from services.memory.stores.base import Filter, Vectors
-from services.memory.stores.sqlite import SqliteStore
+from services.memory.stores.base import Filter
+from tests.services.memory.conftest import OneVector
 
 LONG = "password=ab12cd "  # its mark is longer than the secret
-
-
-class OneVector:
-    """Embeds at once, or when it is let go on."""
-
-    def __init__(self) -> None:
-        self.asked = asyncio.Event()
-        self.go_on = asyncio.Event()
-        self.go_on.set()
-
-    @asynccontextmanager
-    async def writing(self) -> AsyncIterator[None]:
-        yield
-
-    async def passages(self, texts: Sequence[str]) -> tuple[str, list[Vectors]]:
-        self.asked.set()
-        await self.go_on.wait()
-        return "one", [np.full((1, 4), 0.5, np.float32) for _ in texts]
-
-
-@pytest.fixture
-async def door(tmp_path: Path) -> AsyncIterator[Door]:
-    store = SqliteStore(tmp_path / "door.db")
-    await store.open()
-    with ThreadPoolExecutor(1) as workers:
-        yield Door(store, Blocks(), OneVector(), workers)
-    await store.close()
 
 
 async def test_what_redaction_lengthens_still_fits(door: Door) -> None:
@@ -85,8 +63,113 @@ async def test_what_is_forgotten_during_its_embedding_does_not_come_back(door: D
     creates = [EpisodeCreate(episode_id=f"e{n}", instance="i", project="p", summary=f"Note {n}.") for n in range(3)]
     writing = asyncio.create_task(door.write(creates))
     await asyncio.wait_for(embedder.asked.wait(), 5)
-    door.blocks.add(entry(create_to_episode(creates[1]), "forgotten")[0])
+    door.blocks.add(entry(create_to_episode(creates[1]), "forgotten"))
     embedder.go_on.set()
     results = await asyncio.wait_for(writing, 5)
     assert [one.status for one in results] == [WriteStatus.CREATED, WriteStatus.BLOCKED, WriteStatus.CREATED]
     assert sorted(await door.store.get(["e0", "e1", "e2"])) == ["e0", "e2"]
+
+
+def _note(episode_id: str, summary: str, project: str = "p") -> EpisodeCreate:
+    return EpisodeCreate(episode_id=episode_id, instance="i", project=project, summary=summary)
+
+
+async def test_a_moved_episode_grows_where_it_is(door: Door) -> None:
+    """Its unchanged text is a duplicate and is not embedded again; a text that its project has already is refused."""
+    embedder = door.embedder
+    assert isinstance(embedder, OneVector)
+    await door.write([_note("moved", "One."), _note("there", "Two.", "elsewhere")])
+    await door.patch("moved", EpisodePatch(project="elsewhere"))
+    embedded = embedder.texts
+    [same] = await door.write([_note("moved", "One.")], "update")
+    assert (same.status, same.duplicate_of) == (WriteStatus.DUPLICATE, "moved")
+    assert embedder.texts == embedded
+    [twin] = await door.write([_note("moved", "Two.")], "update")
+    assert (twin.status, twin.duplicate_of) == (WriteStatus.DUPLICATE, "there")
+    [grown] = await door.write([_note("moved", "One, and more.")], "update")
+    assert grown.status is WriteStatus.UPDATED
+
+
+async def test_two_of_a_batch_do_not_grow_into_one_text(door: Door) -> None:
+    """Of two episodes that are updated to the same content in one batch the second is a duplicate."""
+    await door.write([_note("a", "One."), _note("b", "Two.")])
+    results = await door.write([_note("a", "Three."), _note("b", "Three."), _note("c", "Three.")], "update")
+    assert [one.status for one in results] == [WriteStatus.UPDATED, WriteStatus.DUPLICATE, WriteStatus.DUPLICATE]
+    assert {one.duplicate_of for one in results[1:]} == {"a"}
+    assert await door.store.holding([create_to_episode(_note("a", "Three.")).content_hash]) == ["a"]
+
+
+async def test_a_patch_does_not_bring_forgotten_text_back(door: Door) -> None:
+    """Neither text that was forgotten before nor text that is forgotten meanwhile; other fields may change."""
+    embedder = door.embedder
+    assert isinstance(embedder, OneVector)
+    await door.write([_note("kept", "One.")])
+    door.blocks.add(entry(create_to_episode(_note("gone", "Secret.")), "forgotten"))
+    with pytest.raises(Conflict):
+        await door.patch("kept", EpisodePatch(summary="Secret."))
+    embedder.asked.clear()
+    embedder.go_on.clear()
+    patching = asyncio.create_task(door.patch("kept", EpisodePatch(summary="Later.")))
+    await asyncio.wait_for(embedder.asked.wait(), 5)
+    door.blocks.add(entry(create_to_episode(_note("later", "Later.")), "forgotten"))
+    embedder.go_on.set()
+    with pytest.raises(Conflict):
+        await asyncio.wait_for(patching, 5)
+    door.blocks.add(entry(create_to_episode(_note("copy", "One.")), "deleted"))
+    assert (await door.patch("kept", EpisodePatch(tags=("t",)))).tags == ("t",)
+
+
+async def test_what_was_made_from_something_forgotten_is_refused(door: Door) -> None:
+    """A derived episode does not come in when the one that it was made from is blocked."""
+    root = create_to_episode(_note("root", "One."))
+    derived = create_to_episode(_note("derived", "Two.")).model_copy(update={"consolidated_from": ("root",)})
+    door.blocks.add(entry(root, "forgotten"))
+    assert [one.status for one in await door.restore([derived])] == [WriteStatus.BLOCKED]
+
+
+async def test_names_hold_no_secrets(door: Door) -> None:
+    """A token in a name is redacted before an id is made from it, written or imported or patched."""
+    token = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5"
+    source = EpisodeSource(kind=token, session=token, uuid=token, parent=token, last_uuid=token)
+    create = EpisodeCreate(instance=token, project=token, summary="A note.", source=source)
+    [written] = await door.write([create])
+    assert written.redactions == 7
+    imported = create_to_episode(create).model_copy(update={"episode_id": "imported", "summary": "Another."})
+    importer = _Importer(door, "skip")
+    await importer.take(imported.model_dump_json().encode())
+    assert (await importer.finish()).created == 1
+    await door.write([_note("patched", "Third.")])
+    await door.patch("patched", EpisodePatch(project=token, instance=token))
+    kept, total = await door.store.page(Filter(), 0, 10)
+    assert total == 3
+    for one in kept:
+        assert token[4:].lower() not in one.model_dump_json().lower().replace("-", "")
+        assert "ghp" not in one.episode_id
+
+
+async def test_ordinary_names_stay_as_they_are(door: Door) -> None:
+    """Ids of sessions and records are no secrets, though they look random."""
+    session = "7d31e2f9-d225-4f63-a49f-c05fd9503307"
+    source = EpisodeSource(kind="claude-code", session=session, uuid="deadbeef" * 5, parent="agent-a1b2c3d4e5f6")
+    await door.write([_note("e", "One.", "-home-ada-src-x").model_copy(update={"source": source})])
+    kept = (await door.store.get(["e"]))["e"]
+    assert (kept.source, kept.project) == (source, "-home-ada-src-x")
+
+
+async def test_an_import_leaves_nothing_superseded_by_nothing(door: Door) -> None:
+    """Superseded by what comes later in the file, or was there, is kept; by what is nowhere, it is current again."""
+
+    def superseded(episode_id: str, by: str | None) -> Episode:
+        one = create_to_episode(_note(episode_id, f"About {episode_id}."))
+        return one.model_copy(update={"superseded_by": by})
+
+    await door.write([_note("there", "Already there.")])
+    lines = [superseded("a", "later"), superseded("b", "nowhere"), superseded("c", "there"), superseded("later", None)]
+    for _ in range(2):  # an import that was interrupted is repeated
+        importer = _Importer(door, "skip")
+        for line in lines:
+            await importer.take(line.model_dump_json().encode())
+            await importer._flush()  # as when the file is large
+        await importer.finish()
+    kept = await door.store.get(["a", "b", "c", "later"])
+    assert [kept[name].superseded_by for name in sorted(kept)] == ["later", None, "there", None]

@@ -454,6 +454,19 @@ async def test_words_are_filtered_before_they_are_ranked(peer: Peer, wordy: Mong
     await fresh.close()
 
 
+async def test_a_proof_asks_the_indexes_themselves(peer: Peer, wordy: MongoStore) -> None:
+    """What the text index still holds of removed episodes is counted until it has followed."""
+    await wordy.insert([record(1), record(2)._replace(vectors=None), record(3)])
+    ids = ["ep00001", "ep00002"]
+    async with Plain(peer.uri) as client:
+        peer.proxy.frozen_at = (await client.admin.command("ping"))["operationTime"]
+    await wordy.remove(Removal(tuple(ids)))
+    found = await wordy.proof(ids, [], [])
+    assert (found.by_id, found.vectors, found.index) == (0, 0, 2)
+    peer.proxy.frozen_at = None
+    assert (await wordy.proof(ids, [], [])).index == 0
+
+
 async def test_words_of_the_newest_writes_count_at_once(peer: Peer, wordy: MongoStore) -> None:
     """While the index lags, an episode is found by its words, and one that holds more of them comes first."""
     peer.proxy.lag_seconds = 60.0

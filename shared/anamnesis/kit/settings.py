@@ -13,7 +13,6 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-
 MIN_KEY, MAX_KEY = 16, 200
 """Characters of an API key: fewer can be guessed, more are no key."""
 

@@ -21,9 +21,12 @@ EXPECTED = (
 
 
 def parse(text: str, now: datetime) -> datetime:
-    """The moment meant, in UTC. Days begin at midnight where `now` is. Raises `ValueError` with what is expected."""
+    """The moment meant, in UTC. Raises `ValueError` with what is expected.
+
+    Days begin at this machine's midnight, and times are on its clock, as it was or will be on that day.
+    """
     word = text.strip().lower()
-    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    today = now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     try:
         if ago := _AGO.fullmatch(word):
             return (now - int(ago[1]) * _UNITS[ago[2]]).astimezone(UTC)
@@ -33,11 +36,10 @@ def parse(text: str, now: datetime) -> datetime:
             return _midnight(today, 0 if word == "today" else 1)
         if word in _WEEKDAYS:
             return _midnight(today, (today.weekday() - _WEEKDAYS.index(word)) % 7)
-        given = datetime.fromisoformat(word + "-01" if _MONTH.fullmatch(word) else text.strip())
+        return datetime.fromisoformat(word + "-01" if _MONTH.fullmatch(word) else text.strip()).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is no moment; expected {EXPECTED}") from None
-    return (given if given.tzinfo is not None else given.replace(tzinfo=now.tzinfo)).astimezone(UTC)
 
 
 def _midnight(today: datetime, days: int) -> datetime:
-    return (today - timedelta(days=days)).astimezone(UTC)
+    return (today - timedelta(days=days)).astimezone(UTC)  # without a zone: the system's on that day

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, NoReturn
 
 import typer
 
@@ -345,6 +345,7 @@ def _run(context: typer.Context, work: Callable[["ServiceClient", "ConsoleSettin
     """Do the work with a client; what goes wrong becomes one line and exit status 1."""
     from pydantic import BaseModel, SecretStr, ValidationError
 
+    from anamnesis import installation
     from anamnesis.kit.client import ServiceClient
     from anamnesis.kit.errors import AnamnesisError, Unauthorized, Unavailable
     from anamnesis.kit.settings import load
@@ -353,12 +354,13 @@ def _run(context: typer.Context, work: Callable[["ServiceClient", "ConsoleSettin
     class _Health(BaseModel):
         status: str
 
-    settings = load(ConsoleSettings)
+    settings = installation.located(load(ConsoleSettings))
     given: Given = context.obj
+    address = _address(given.url) if given.url else gateway(settings)
 
     async def all_of_it() -> None:
         secret = SecretStr(given.key) if given.key else key(settings)
-        async with ServiceClient(given.url or gateway(settings), secret, read=300.0) as client:
+        async with ServiceClient(address, secret, read=300.0) as client:
             await client.request("GET", "/health", _Health, deadline=5.0)  # at once, where reads would be tried again
             await work(client, settings)
 
@@ -380,9 +382,18 @@ def _run(context: typer.Context, work: Callable[["ServiceClient", "ConsoleSettin
         raise typer.Exit(130) from None
 
 
-def _fail(message: str) -> None:
+def _address(url: str) -> str:
+    from pydantic import HttpUrl, TypeAdapter, ValidationError
+
+    try:
+        return str(TypeAdapter(HttpUrl).validate_python(url))
+    except ValidationError as error:
+        _fail(f"--url {url}: {error.errors()[0]['msg']}", 2)
+
+
+def _fail(message: str, status: int = 1) -> NoReturn:
     typer.echo(f"anamnesis: {' '.join(message.split())}", err=True)
-    raise typer.Exit(1)
+    raise typer.Exit(status)
 
 
 def _confirm(yes: bool, question: str) -> None:

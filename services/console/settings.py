@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import HttpUrl, SecretStr
 
+from anamnesis import installation
 from anamnesis.kit.errors import Unauthorized
 from anamnesis.transcripts.settings import ReadingSettings
 
@@ -23,17 +24,19 @@ def gateway(settings: ConsoleSettings) -> str:
     """As set, else as the services on this machine have written it down, else the usual address."""
     if settings.url is not None:
         return str(settings.url)
-    return _line(settings.data / "address") or DEFAULT_URL
+    return (_line(settings.data / "address") if installation.held(settings.data) else "") or DEFAULT_URL
 
 
 def key(settings: ConsoleSettings) -> SecretStr:
-    """As set, else as memory has left it for its owner, else as `./deploy.sh up` has put it in `.env` here.
+    """As set, else as memory has left it for its owner, or as `./deploy.sh up` has put it in `.env` here.
 
+    Of the two, that of what runs comes first: `api.key` stays when the services on this machine have stopped.
     Nothing but the key is taken from an `.env`: a directory that one happens to be in must not say where it is sent.
     """
     if settings.api_key is not None:
         return settings.api_key
-    found = _line(settings.data / "api.key") or _from_env_file(Path(".env"))
+    kept, here = _line(settings.data / "api.key"), _from_env_file(Path(".env"))
+    found = (kept or here) if installation.held(settings.data) else (here or kept)
     if not found:
         raise Unauthorized(
             f"no API key: there is none in {settings.data / 'api.key'}. Start Anamnesis on this machine first "

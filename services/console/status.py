@@ -9,7 +9,7 @@ from pydantic import BaseModel, JsonValue
 from anamnesis.contracts.embedding import EmbeddingConfig, ReembedStatus
 from anamnesis.contracts.episodes import Blocklist, CountBy, EpisodeStats
 from anamnesis.contracts.ingest import IngestStatus
-from anamnesis.kit.client import ServiceClient
+from anamnesis.kit.client import Query, ServiceClient
 from anamnesis.kit.errors import AnamnesisError, Unavailable
 from services.console import output
 from services.console.embedding import described
@@ -26,7 +26,7 @@ async def status(client: ServiceClient, as_json: bool) -> None:
         _ask(client, "/api/episodes/stats", EpisodeStats),
         _ask(client, "/api/embedding/config", EmbeddingConfig),
         _ask(client, "/api/episodes/reembed/status", ReembedStatus),
-        _ask(client, "/api/blocklist?limit=1", Blocklist),
+        _ask(client, "/api/blocklist", Blocklist, {"limit": 1}),
         _ask(client, "/api/jsonl/status", IngestStatus),
     )
     answers = {"episodes": stats, "embedding": config, "reembed": reembed, "blocklist": blocked, "ingest": ingest}
@@ -62,9 +62,9 @@ async def status(client: ServiceClient, as_json: bool) -> None:
         raise Unavailable("; ".join(away))
 
 
-async def _ask(client: ServiceClient, path: str, answer: type[M]) -> M | AnamnesisError:
+async def _ask(client: ServiceClient, path: str, answer: type[M], query: Query | None = None) -> M | AnamnesisError:
     try:
-        return await client.request("GET", path, answer, deadline=10.0)
+        return await client.request("GET", path, answer, query=query, deadline=10.0)
     except AnamnesisError as error:
         return error
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from anamnesis import installation
 from anamnesis.kit.settings import load
 from services.local import presence
 from services.local.logfile import tail
@@ -22,7 +23,6 @@ from services.local.supervisor import CannotStart, Supervisor, require_free_port
 
 NAMES = ("memory", "ingest", "gateway")
 NOT_RUNNING = 3  # exit status of `status`, as service managers have it
-DOWN_WITHIN = 200.0  # seconds that `down` waits: each service has its own bound
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = load(LocalSettings)
     if options.command == "up":
         return _detach(settings) if options.detach else up(settings, detached=options.detached)
+    settings = installation.located(settings)
     if options.command == "down":
         return down(settings)
     if options.command == "status":
@@ -52,6 +53,7 @@ def up(settings: LocalSettings, detached: bool) -> int:
     try:
         require_free_ports(settings)
         services = specs(settings, service_key(settings))
+        presence.note(settings.data)
         supervisor = Supervisor(settings, services, screen, on_ready=_let_go if detached else None)
         return asyncio.run(supervisor.run())
     except CannotStart as error:
@@ -67,7 +69,7 @@ def down(settings: LocalSettings) -> int:
     running = presence.read(settings.data)
     screen = Screen()
     if running is None:
-        if presence.held(settings.data):
+        if installation.held(settings.data):
             screen.line("Anamnesis is just starting or stopping; try again in a moment")
             return 1
         screen.line(f"Anamnesis does not run in {short(settings.data)}")
@@ -76,10 +78,10 @@ def down(settings: LocalSettings) -> int:
     os.kill(running.pid, signal.SIGTERM)
     began = time.monotonic()
     dots = 0
-    while presence.held(settings.data):
+    while installation.held(settings.data):
         waited = time.monotonic() - began
-        if waited > DOWN_WITHIN:
-            screen.finish(f"still running after {DOWN_WITHIN:.0f} s (pid {running.pid}); see 'logs'")
+        if waited > _down_within(settings):
+            screen.finish(f"still running after {waited:.0f} s (pid {running.pid}); see 'logs'")
             return 1
         if waited > 2 + dots:
             screen.dot()
@@ -150,9 +152,9 @@ def _new_lines(path: Path) -> Iterator[list[str]]:
 
 def _detach(settings: LocalSettings) -> int:
     """Start a supervisor of its own session, pass on what it says until it is ready, and leave it alone."""
-    if presence.held(settings.data):
+    if installation.held(settings.data):
         return _runs_already(settings, Screen())
-    command = (sys.executable, "-m", "services.local", "up", "--detached")
+    command = (sys.executable, "-P", "-m", "services.local", "up", "--detached")
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
@@ -163,7 +165,7 @@ def _detach(settings: LocalSettings) -> int:
             sys.stdout.buffer.flush()
     except KeyboardInterrupt:
         process.send_signal(signal.SIGTERM)
-        return process.wait(DOWN_WITHIN) or 1
+        return process.wait(_down_within(settings)) or 1
     # It has closed its output: it is ready, or it has ended.
     try:
         return process.wait(0.5)
@@ -171,6 +173,11 @@ def _detach(settings: LocalSettings) -> int:
         process.returncode = 0  # ours no longer: nothing waits for it, and none is reported as left behind
         print("It runs in the background; './deploy.sh status', 'logs' and 'down' are there for it.")
         return 0
+
+
+def _down_within(settings: LocalSettings) -> float:
+    """Seconds that stopping may take: each service may use its whole bound, one after the other."""
+    return len(NAMES) * settings.local_stop_within + 10.0
 
 
 def _let_go() -> None:

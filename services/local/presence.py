@@ -1,7 +1,7 @@
 """Who runs in a data directory: a lock that the running supervisor holds, and what it says of itself.
 
 The lock is the truth: the kernel gives it back when its holder dies, however it dies. The file
-`local.json` only describes the holder.
+`local.json` only describes the holder. `anamnesis.installation` asks whether the lock is held.
 """
 
 import contextlib
@@ -11,6 +11,9 @@ import time
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
+
+from anamnesis import installation
+from services.local import files
 
 
 class ServiceState(BaseModel):
@@ -44,17 +47,21 @@ class Lock:
     def take(self, patience: float = 1.0) -> bool:
         """True when it is ours now; false when another supervisor holds it.
 
-        `held` takes it for an instant, which is why this tries for some seconds.
+        `installation.held` takes it for an instant, which is why this tries for some seconds.
         """
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         until = time.monotonic() + patience
-        while not _flock(descriptor, fcntl.LOCK_EX):
-            if time.monotonic() > until:
-                os.close(descriptor)
-                return False
-            time.sleep(0.05)
-        self._descriptor = descriptor
-        return True
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    os.close(descriptor)
+                    return False
+                time.sleep(0.05)
+            else:
+                self._descriptor = descriptor
+                return True
 
     def release(self) -> None:
         if self._descriptor is not None:
@@ -62,21 +69,9 @@ class Lock:
             self._descriptor = None
 
 
-def held(data: Path) -> bool:
-    """Whether a supervisor runs in this data directory."""
-    try:
-        descriptor = os.open(data / "local.lock", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        return not _flock(descriptor, fcntl.LOCK_SH)
-    finally:
-        os.close(descriptor)
-
-
 def read(data: Path) -> Presence | None:
     """What the running supervisor says of itself; none when none runs, or it has not said yet."""
-    if not held(data):
+    if not installation.held(data):
         return None
     try:
         presence = Presence.model_validate_json((data / "local.json").read_bytes())
@@ -87,8 +82,17 @@ def read(data: Path) -> Presence | None:
 
 def write(data: Path, presence: Presence) -> None:
     """Replace the description; `address` beside it is what the `anamnesis` command reads."""
-    _replace(data / "local.json", presence.model_dump_json())
-    _replace(data / "address", presence.address + "\n")
+    with contextlib.suppress(OSError):  # a full disk must not stop what is only described here
+        files.replace(data / "local.json", presence.model_dump_json())
+        files.replace(data / "address", presence.address + "\n")
+
+
+def note(data: Path) -> None:
+    """Leave word for commands that are not told where the data lies; where that cannot be, they must be told."""
+    path = installation.note()
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        files.replace(path, f"{data.resolve()}\n")
 
 
 def clear(data: Path) -> None:
@@ -109,18 +113,3 @@ def begun(pid: int) -> str:
     except (ProcessLookupError, PermissionError):
         return ""
     return "unknown"  # no /proc on this system; the lock alone has to do
-
-
-def _flock(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".new")
-    with contextlib.suppress(OSError):  # a full disk must not stop what is only described here
-        temporary.write_text(text)
-        temporary.replace(path)

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -11,8 +13,9 @@ from pathlib import Path
 
 import httpx
 
+from anamnesis import installation
 from anamnesis.kit.auth import new_key
-from services.local import presence
+from services.local import files, presence
 from services.local.child import Child, Spec, State
 from services.local.logfile import LogFile
 from services.local.screen import Screen
@@ -35,6 +38,7 @@ def specs(settings: LocalSettings, service_key: str) -> list[Spec]:
     environment = {
         **os.environ,
         "PYTHONUNBUFFERED": "1",
+        "PYTHONSAFEPATH": "1",  # code comes from where it is installed, never from the present directory
         "ANAMNESIS_DATA_DIR": str(settings.data.resolve()),
         "ANAMNESIS_SERVICE_KEY": service_key,
         "ANAMNESIS_MEMORY_URL": urls["memory"],
@@ -64,14 +68,7 @@ def service_key(settings: LocalSettings) -> str:
     if kept:
         return kept
     key = new_key()
-    temporary = path.with_name("service.key.new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(key + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    files.replace(path, key + "\n")
     return key
 
 
@@ -249,8 +246,10 @@ class Supervisor:
 
 def greeting(settings: LocalSettings, address: str) -> str:
     """Where things are, and three commands to try."""
-    data = settings.data
-    command = command_path()
+    data = settings.data.resolve()
+    command = shlex.quote(command_path())
+    if installation.found().resolve() != data:  # it would not find them by itself
+        command = f"ANAMNESIS_DATA_DIR={shlex.quote(str(data))} {command}"
     return "\n".join(
         (
             "",
@@ -272,7 +271,7 @@ def greeting(settings: LocalSettings, address: str) -> str:
 def command_path() -> str:
     """How to call the `anamnesis` command from here."""
     command = Path(sys.executable).parent / "anamnesis"
-    if str(command.parent) in os.environ.get("PATH", "").split(os.pathsep):
+    if (known := shutil.which("anamnesis")) is not None and Path(known) == command:
         return "anamnesis"
     try:
         return str(command.relative_to(Path.cwd()))

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import TypeVar
 import httpx
 
 from tests.compose.engine import ROOT, Engine
+from tests.ports import free_ports
 
 PROJECT = "anamnesis-test"
 PARTS = (
@@ -51,7 +51,7 @@ class Stack:
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy2(source, target)
-        gateway, mongo = (3010, 5438) if self.engine.tool else (_free_port(), _free_port())
+        gateway, mongo = (3010, 5438) if self.engine.tool else free_ports(2)
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ANAMNESIS_", "COMPOSE_", "AWS_"))}
         self.environment = {
             **inherited,
@@ -142,9 +142,3 @@ class Stack:
             self.run("docker", "compose", "down", "--volumes", "--remove-orphans", "--timeout", "5", limit=120)
         except (AssertionError, subprocess.TimeoutExpired) as error:
             print(f"the test's containers may be left: {error}", file=sys.stderr)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,18 +13,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.ports import free_ports
+
 ROOT = Path(__file__).parents[2]
 KEY = "anm_test-first-key-of-the-end-to-end-tests"
 SERVICE_KEY = "anm_test-service-key-of-the-end-to-end-tests"
 START = 60  # seconds that a service may take to be ready on a loaded machine
 SERVICES = ("memory", "ingest", "gateway")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass
@@ -34,7 +28,7 @@ class Stack:
 
     data: Path
     extra: Mapping[str, str] = field(default_factory=dict)
-    ports: dict[str, int] = field(default_factory=lambda: {name: free_port() for name in SERVICES})
+    ports: dict[str, int] = field(default_factory=lambda: dict(zip(SERVICES, free_ports(3), strict=True)))
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     def url(self, service: str = "gateway") -> str:

@@ -101,6 +101,7 @@ class Command:
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("ANAMNESIS_")},
             "HOME": str(home),
+            "XDG_STATE_HOME": str(home / "state"),
             "ANAMNESIS_DATA_DIR": str(home / "data"),
             "ANAMNESIS_URL": url,
             "ANAMNESIS_API_KEY": KEY,

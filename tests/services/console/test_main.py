@@ -5,7 +5,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,9 @@ from typer.core import TyperGroup
 
 from anamnesis.contracts.base import now
 from anamnesis.contracts.episodes import Episode, EpisodeSource, SearchHit, SearchResponse
+from services.console import settings as console
 from services.console.main import app
+from services.local import presence
 
 from .conftest import KEY, ROOT, Command, Memory
 
@@ -102,23 +104,92 @@ async def test_the_key_is_found_where_memory_left_it(anamnesis: Command, memory:
     assert (await anamnesis("recall", "anything", ANAMNESIS_API_KEY="")).status == 0
 
 
-async def test_the_address_is_found_where_the_services_left_it(anamnesis: Command, memory: Memory) -> None:
+Runs = Callable[[Path], None]
+
+
+@pytest.fixture
+def runs(memory: Memory, request: pytest.FixtureRequest) -> Runs:
+    """Makes a data directory look as it does while services run in it."""
+
+    def run(data: Path) -> None:
+        data.mkdir()
+        lock = presence.Lock(data)
+        assert lock.take()
+        request.addfinalizer(lock.release)
+        (data / "address").write_text(memory.url + "\n")
+
+    return run
+
+
+async def test_the_address_is_found_where_the_services_left_it(anamnesis: Command, memory: Memory, runs: Runs) -> None:
     """Services on another port are found by what they wrote in the data directory."""
-    data = anamnesis.home / "data"
-    data.mkdir()
-    (data / "address").write_text(memory.url + "\n")
+    runs(anamnesis.home / "data")
     memory.answers["/api/episodes/search"] = answer(hit("The bound was raised."))
     assert (await anamnesis("recall", "anything", ANAMNESIS_URL="")).status == 0
 
 
-async def test_the_key_of_an_env_file_is_used_but_never_its_address(anamnesis: Command, memory: Memory) -> None:
+async def test_services_with_data_elsewhere_are_found(anamnesis: Command, memory: Memory, runs: Runs) -> None:
+    """Without any setting, address and key come from the directory that services were last started in."""
+    elsewhere = anamnesis.home / "elsewhere"
+    runs(elsewhere)
+    (elsewhere / "api.key").write_text(KEY + "\n")
+    note = anamnesis.home / "state" / "anamnesis" / "data"
+    note.parent.mkdir(parents=True)
+    note.write_text(f"{elsewhere}\n")
+    memory.answers["/api/episodes/search"] = answer(hit("The bound was raised."))
+    unset = {"ANAMNESIS_DATA_DIR": "", "ANAMNESIS_URL": "", "ANAMNESIS_API_KEY": ""}
+    done = await anamnesis("recall", "anything", **unset)
+    assert done.status == 0, done.err
+
+
+async def test_the_key_of_an_env_file_is_used_but_never_its_address(
+    anamnesis: Command, memory: Memory, runs: Runs
+) -> None:
     """An .env in the present directory may bring the key, and must not say where it is sent."""
     (anamnesis.home / ".env").write_text(f"ANAMNESIS_URL=http://127.0.0.1:1\nANAMNESIS_API_KEY='{KEY}'\n")
-    (anamnesis.home / "data").mkdir()
-    (anamnesis.home / "data" / "address").write_text(memory.url + "\n")
+    runs(anamnesis.home / "data")
     memory.answers["/api/episodes/search"] = answer(hit("The bound was raised."))
     done = await anamnesis("recall", "anything", ANAMNESIS_API_KEY="", ANAMNESIS_URL="")
     assert done.status == 0, done.err
+
+
+def test_the_key_is_that_of_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`api.key` counts while services run beside it; when they have stopped, the .env here does, and no old address."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("ANAMNESIS_API_KEY", "ANAMNESIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "api.key").write_text("of-the-data-directory\n")
+    (tmp_path / "address").write_text("http://127.0.0.1:4010\n")
+    (tmp_path / ".env").write_text("ANAMNESIS_API_KEY=of-the-env-file\n")
+    settings = console.ConsoleSettings(data_dir=tmp_path)
+    assert console.key(settings).get_secret_value() == "of-the-env-file"
+    assert console.gateway(settings) == console.DEFAULT_URL
+    lock = presence.Lock(tmp_path)
+    assert lock.take()
+    try:
+        assert console.key(settings).get_secret_value() == "of-the-data-directory"
+        assert console.gateway(settings) == "http://127.0.0.1:4010"
+    finally:
+        lock.release()
+    (tmp_path / ".env").unlink()
+    assert console.key(settings).get_secret_value() == "of-the-data-directory"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:70000", "http://[::1", "localhost:3010", "ftp://127.0.0.1", "http://"]
+)
+async def test_an_address_that_is_none_is_one_line(anamnesis: Command, url: str) -> None:
+    """An address that cannot be one is said in one line with status 2, and nothing is sent anywhere."""
+    done = await anamnesis("--url", url, "status")
+    assert done.status == 2
+    assert done.err.startswith(f"anamnesis: --url {url}: ")
+    assert done.err.count("\n") == 1
+
+
+async def test_status_asks_for_one_entry_of_the_blocklist(anamnesis: Command, memory: Memory) -> None:
+    """Only the number of blocked entries is shown, so no more than one is fetched."""
+    await anamnesis("status")
+    assert "/api/blocklist?limit=1" in [path for path, _ in memory.asked]
 
 
 async def test_a_recall_prints_a_line_a_hit(anamnesis: Command, memory: Memory) -> None:

@@ -1,13 +1,21 @@
 """What is settled before anything starts: ports, the key between services, and where all is reached."""
 
+import os
+import shlex
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
+from services.local import presence
+from services.local.__main__ import _down_within
 from services.local.settings import LocalSettings
-from services.local.supervisor import CannotStart, reachable, require_free_ports, service_key, specs
+from services.local.supervisor import CannotStart, greeting, reachable, require_free_ports, service_key, specs
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_taken_port_is_named_with_what_to_do(tmp_path: Path) -> None:
@@ -53,3 +61,76 @@ def test_services_are_told_where_the_others_are(tmp_path: Path) -> None:
 def test_a_bound_address_is_reached_from_this_machine(host: str, address: str) -> None:
     """An address that means `all` is reached by loopback."""
     assert reachable(host) == address
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """A directory with a package of its own that is called `services`."""
+    (tmp_path / "here" / "services").mkdir(parents=True)
+    (tmp_path / "here" / "services" / "__init__.py").write_text('raise SystemExit("code of this directory")\n')
+    return tmp_path / "here"
+
+
+def test_services_never_run_code_of_the_present_directory(foreign: Path, tmp_path: Path) -> None:
+    """Wherever they are started, services are ours: here each of them only complains about its port."""
+    for spec in specs(LocalSettings(data_dir=tmp_path), "the-key"):
+        wrong = {"PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", f"ANAMNESIS_{spec.name.upper()}_PORT": "none"}
+        done = subprocess.run(
+            spec.command,
+            cwd=foreign,
+            env={**spec.environment, **wrong},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, "_PORT = 'none'" in done.stderr) == (2, True), done.stderr
+
+
+def test_the_background_never_runs_code_of_the_present_directory(foreign: Path, tmp_path: Path) -> None:
+    """The supervisor that goes to the background is ours too: here it only complains about a port that is taken."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("ANAMNESIS_", "PYTHON"))},
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}",
+            "XDG_STATE_HOME": str(tmp_path / "state"),
+            "ANAMNESIS_DATA_DIR": str(tmp_path / "data"),
+            "ANAMNESIS_MEMORY_PORT": str(taken.getsockname()[1]),
+        }
+        command = (sys.executable, "-P", "-m", "services.local", "up", "--detach")
+        done = subprocess.run(
+            command, cwd=foreign, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 1
+    assert "for memory cannot be used" in done.stdout
+    assert not (tmp_path / "state").exists()
+
+
+def test_stopping_may_take_as_long_as_its_services(tmp_path: Path) -> None:
+    """`down` waits longer than all services together may take, whatever is set."""
+    assert _down_within(LocalSettings(data_dir=tmp_path)) > 3 * 90
+    assert _down_within(LocalSettings(data_dir=tmp_path, local_stop_within=500)) > 3 * 500
+
+
+def test_printed_commands_name_the_data_where_it_would_not_be_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What finds the data by itself is printed bare; where other services run at the usual place, it is named."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    data, usual = tmp_path / "my data", tmp_path / ".local/share/anamnesis"
+    data.mkdir()
+    usual.mkdir(parents=True)
+    settings = LocalSettings(data_dir=data)
+    presence.note(data)
+    assert "ANAMNESIS_DATA_DIR=" not in greeting(settings, "http://127.0.0.1:1")
+    lock = presence.Lock(usual)
+    assert lock.take()
+    try:
+        lines = [line.strip() for line in greeting(settings, "http://127.0.0.1:1").splitlines() if "DATA_DIR" in line]
+    finally:
+        lock.release()
+    assert len(lines) == 3
+    assert all(shlex.split(line)[0] == f"ANAMNESIS_DATA_DIR={data}" for line in lines)

@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,20 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from anamnesis import installation
 from services.local import presence
 from services.local.presence import Presence
+from tests.ports import free_ports
 
 DRIVE = Path(__file__).with_name("drive.py")
 ROOT = Path(__file__).parents[3]
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 class Driven:
@@ -215,12 +207,12 @@ def test_lines_carry_the_name_of_their_service(drive: Drive) -> None:
 def test_the_lock_lives_as_long_as_its_holder(tmp_path: Path) -> None:
     """One directory has one supervisor; after its end, however it came, the next may start."""
     first, second = presence.Lock(tmp_path), presence.Lock(tmp_path)
-    assert not presence.held(tmp_path)
+    assert not installation.held(tmp_path)
     assert first.take()
-    assert presence.held(tmp_path)
+    assert installation.held(tmp_path)
     assert not second.take(patience=0.1)
     first.release()
-    assert not presence.held(tmp_path)
+    assert not installation.held(tmp_path)
     assert second.take()
     second.release()
 

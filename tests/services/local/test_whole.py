@@ -1,10 +1,9 @@
 """The real services under the supervisor, used as a new user would, by the commands alone."""
 
-import contextlib
 import json
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,9 @@ from typing import NamedTuple
 
 import pytest
 
+from anamnesis import installation
 from services.local import presence
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[3]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -41,6 +42,8 @@ class Machine(NamedTuple):
 
     home: Path
     environment: dict[str, str]
+    printed: str
+    """What the start said."""
 
     @property
     def data(self) -> Path:
@@ -65,14 +68,6 @@ class Machine(NamedTuple):
         return self.run("services.console.main", *arguments)
 
 
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """Services started in the background once, with some transcripts to read."""
@@ -81,6 +76,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("ANAMNESIS_")},
         "HOME": str(home),
+        "XDG_STATE_HOME": str(home / "state"),
         "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}",
         "ANAMNESIS_DATA_DIR": str(home / "data"),
         "ANAMNESIS_GATEWAY_PORT": str(ports[0]),
@@ -101,12 +97,12 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
                     "message": {"role": who, "content": [{"type": "text", "text": text}]},
                 }
                 file.write(json.dumps(record) + "\n")
-    one = Machine(home, environment)
+    one = Machine(home, environment, "")
     started = one.local("up", "--detach")
     try:
         assert started.returncode == 0, started.stdout + started.stderr
         assert f"Anamnesis is ready at http://127.0.0.1:{ports[0]}" in started.stdout
-        yield one
+        yield one._replace(printed=started.stdout)
     finally:
         one.local("down")
 
@@ -123,6 +119,37 @@ def test_what_was_read_is_recalled(machine: Machine) -> None:
     assert first["project"] == "shop"
     again = machine.anamnesis("ingest", "projects")
     assert "0 with something new" in again.stdout
+
+
+def test_the_printed_commands_work_as_they_are(machine: Machine) -> None:
+    """The three lines to try, typed in another shell and directory, find services with data and ports of their own."""
+    (machine.home / ".claude").mkdir()
+    (machine.home / ".claude" / "projects").symlink_to(machine.home / "projects")
+    elsewhere = machine.home / "elsewhere"
+    elsewhere.mkdir()
+    lines = re.findall(r"^  (.* (?:ingest|recall|status)\b.*)$", machine.printed, re.MULTILINE)
+    assert len(lines) == 3
+    for line in lines:
+        done = subprocess.run(
+            ["bash", "-c", line],
+            env={name: value for name, value in machine.environment.items() if not name.startswith("ANAMNESIS_")},
+            cwd=elsewhere,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        assert "recall" not in line or "ready line" in done.stdout
+
+
+def test_it_is_found_again_without_settings(machine: Machine) -> None:
+    """`status` needs no data directory to find what was started last."""
+    bare = {name: value for name, value in machine.environment.items() if not name.startswith("ANAMNESIS_")}
+    found = machine._replace(environment=bare).local("status")
+    assert found.returncode == 0, found.stdout
+    assert found.stdout.startswith("Anamnesis at http://127.0.0.1:")
 
 
 def test_status_shows_what_runs_and_what_is_held(machine: Machine) -> None:
@@ -196,7 +223,7 @@ def test_down_stops_all_and_a_new_start_has_all(machine: Machine) -> None:
     machine.anamnesis("ingest", "projects")
     before = json.loads(machine.anamnesis("episodes", "list", "--json").stdout)
     assert machine.local("down").returncode == 0
-    assert not presence.held(machine.data)
+    assert not installation.held(machine.data)
     assert machine.local("status").returncode == 3
     assert machine.local("down").returncode == 0
     assert "cannot reach" in machine.anamnesis("status").stderr

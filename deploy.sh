@@ -4,7 +4,11 @@
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=deploy/envfile.sh
+source "$ROOT/deploy/envfile.sh"
+envfile_load "$ROOT/.env"
 VENV=${ANAMNESIS_VENV:-$ROOT/.venv}
+case $VENV in [~]/*) VENV=$HOME/${VENV:2} ;; esac
 PYTHON=$VENV/bin/python
 TORCH=2.13.0
 TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
@@ -76,7 +80,7 @@ fingerprint() {
 # Run pip with its whole output in a file and the telling lines on the screen.
 pip_install() {
   local log=$VENV/install.log
-  if ! "$PYTHON" -m pip install --disable-pip-version-check --progress-bar off "$@" 2>&1 | tee -a "$log" |
+  if ! "$PYTHON" -P -m pip install --disable-pip-version-check --progress-bar off "$@" 2>&1 | tee -a "$log" |
     { grep --line-buffered -E '^ *Downloading [^ ]+\.(whl|tar\.gz)( |$)' || true; }; then
     printf 'The installation failed; the end of %s:\n' "$log" >&2
     tail -n 15 "$log" >&2
@@ -84,9 +88,9 @@ pip_install() {
   fi
 }
 
-have_torch() { "$PYTHON" -c "import importlib.metadata as m; raise SystemExit(m.version('torch').split('+')[0] != '$TORCH')" 2>/dev/null; }
+have_torch() { "$PYTHON" -P -c "import importlib.metadata as m; raise SystemExit(m.version('torch').split('+')[0] != '$TORCH')" 2>/dev/null; }
 
-reachable() { "$PYTHON" -c "import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=10)" "$1/torch/" >/dev/null 2>&1; }
+reachable() { "$PYTHON" -P -c "import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=10)" "$1/torch/" >/dev/null 2>&1; }
 
 # torch is not in the lock files, because which build is right depends on the machine: the index that was asked for;
 # else a build that pip finds at hand; else, on Linux, the CPU build (the default index's comes with gigabytes of CUDA).
@@ -96,7 +100,7 @@ install_torch() {
     pip_install --upgrade --index-url "$TORCH_INDEX_URL" "torch==$TORCH"
   elif have_torch; then
     return
-  elif "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-index --no-deps "torch==$TORCH" >/dev/null 2>&1; then
+  elif "$PYTHON" -P -m pip install --quiet --disable-pip-version-check --no-index --no-deps "torch==$TORCH" >/dev/null 2>&1; then
     echo "  torch $TORCH from a wheel at hand"
   elif [[ $(uname -s) != Linux ]]; then
     echo "  torch $TORCH"
@@ -115,10 +119,10 @@ set_up() {
   local lock=$1 want python
   want=$(fingerprint "$lock")
   [[ $(cat "$VENV/fingerprint.$lock" 2>/dev/null) != "$want" ]] || return 0
-  if ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
+  if ! "$PYTHON" -P -m pip --version >/dev/null 2>&1; then
     python=$(find_python)
     echo "Making $VENV with $("$python" --version) ..."
-    "$python" -m venv --clear "$VENV" ||
+    "$python" -P -m venv --clear "$VENV" ||
       die "The environment could not be made. On Debian and Ubuntu: apt install python3-venv"
   fi
   rm -f "$VENV"/fingerprint.*
@@ -137,70 +141,50 @@ set_up_to_run() {
     set_up requirements.lock
 }
 
-# Settings of .env that the environment does not have already; the file is read, never run.
-load_env_file() {
-  local line name value
-  [[ -f $ROOT/.env ]] || return 0
-  while IFS= read -r line || [[ -n $line ]]; do
-    [[ $line =~ ^(ANAMNESIS_[A-Z0-9_]+)=(.*)$ ]] || continue
-    name=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}
-    case $value in
-      \'*\' | \"*\") value=${value:1:${#value}-2} ;;
-    esac
-    [[ -n ${!name+set} ]] || export "$name=$value"
-  done <"$ROOT/.env"
-}
-
 # Verbs -------------------------------------------------------------------------------------------
 
 run_local() {
-  load_env_file
   set_up_to_run
-  exec "$PYTHON" -m services.local up "$@"
+  envfile_export
+  exec "$PYTHON" -P -m services.local up "$@"
 }
 
-# Run a verb of the local supervisor if one runs here, else give 3.
-try_local() {
-  load_env_file
-  [[ -x $PYTHON && -n $(ls "$VENV"/fingerprint.* 2>/dev/null) ]] || return 3
-  "$PYTHON" -m services.local "$@"
+# What was set up may run: an installation that is under way, or was interrupted, has no fingerprint.
+is_set_up() { [[ -x $PYTHON && -n $(ls "$VENV"/fingerprint.* 2>/dev/null) ]]; }
+
+# A verb of the local supervisor: its exit status is this one's.
+ask_local() {
+  envfile_export
+  "$PYTHON" -P -m services.local "$@"
 }
 
+# Whether a supervisor is there: its services may all be ready (0) or not (1).
 local_runs() {
   local status=0
-  try_local status >/dev/null 2>&1 || status=$?
-  [[ $status != 3 ]]
+  is_set_up || return
+  ask_local status >/dev/null 2>&1 || status=$?
+  ((status <= 1))
 }
 
 with_compose() { declare -F compose_exists >/dev/null && compose_exists; }
 
-show_status() {
-  local status=0
-  if with_compose && ! local_runs; then compose_status; else
-    try_local status || status=$?
-    ((status != 3)) || [[ -x $PYTHON ]] || echo "Nothing is set up here yet; './deploy.sh local' does it."
-    return "$status"
-  fi
-}
-
-show_logs() {
-  if with_compose && ! local_runs; then compose_logs "$@"; else
-    try_local logs "$@" || { [[ -x $PYTHON ]] || die "Nothing is set up here yet; './deploy.sh local' does it."; }
-  fi
-}
-
-stop_all() {
-  if local_runs; then
-    try_local down
-  elif with_compose; then
-    compose_down "$@"
-  else
+# A verb for whichever of the two runs; where neither does, it is the local one's to say so.
+either() {
+  local locally=$1 composed=$2
+  shift 2
+  if with_compose && ! local_runs; then
+    "$composed" "$@"
+  elif is_set_up; then
+    ask_local "$locally" "$@"
+  elif [[ -d $VENV ]]; then
+    echo "The setting up was interrupted: './deploy.sh setup' goes on." >&2
+    return 3
+  elif [[ $locally == down ]]; then
     echo "Nothing runs."
+  else
+    echo "Nothing is set up here yet; './deploy.sh local' does it." >&2
+    return 3
   fi
-}
-
-stop_services() {
-  if local_runs; then try_local down; else compose_stop "$@"; fi
 }
 
 make_locks() {
@@ -242,10 +226,10 @@ make_locks() {
 # Every test: what is fast to fail comes first. All steps run; the summary says what failed.
 run_tests() {
   local bin=$VENV/bin failed=0 summary=() started name
+  set_up requirements-dev.lock
   for name in "${!ANAMNESIS_@}"; do # nobody's settings change what the tests see
     [[ $name == ANAMNESIS_TEST_* ]] || unset "$name"
   done
-  set_up requirements-dev.lock
   cd "$ROOT"
   step() {
     local name=$1 status=0
@@ -266,7 +250,7 @@ run_tests() {
   step "ruff format" "$bin/ruff" format --check .
   step "mypy" "$bin/mypy"
   step "import contracts" "$bin/lint-imports"
-  step "shellcheck" "$bin/shellcheck" --external-sources deploy.sh deploy/compose.sh .ci/run
+  step "shellcheck" "$bin/shellcheck" --external-sources deploy.sh deploy/compose.sh deploy/envfile.sh .ci/run
   step "tests" tests -m "not slow and not compose"
   step "slow tests" tests -m "slow and not compose"
   step "compose tests" tests -m compose
@@ -281,16 +265,15 @@ main() {
   case $verb in
     local) run_local "$@" ;;
     setup)
-      load_env_file
       set_up_to_run
       echo "Set up in $VENV"
       ;;
     test) run_tests "$@" ;;
     lock) make_locks ;;
-    status) show_status ;;
-    logs) show_logs "$@" ;;
-    down) stop_all "$@" ;;
-    stop) stop_services "$@" ;;
+    status) either status compose_status ;;
+    logs) either logs compose_logs "$@" ;;
+    down) either down compose_down "$@" ;;
+    stop) either down compose_stop "$@" ;;
     up | start | rebuild | watch | cuda | rocm)
       declare -F "compose_$verb" >/dev/null || die "deploy/compose.sh is missing from this checkout."
       "compose_$verb" "$@"

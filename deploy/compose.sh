@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2119,SC2120 # the arguments of env_pull are deploy.sh's
-# Docker Compose, for deploy.sh, which sources this file and calls one function a verb:
+# Docker Compose, for deploy.sh, which sources this file and envfile.sh, loads .env, and calls one function a verb:
 #   compose_up [SERVICE..]        pull settings, make .env, build, start, wait until everything is ready, say where it is
 #   compose_start [SERVICE..]     the same without building
 #   compose_stop [SERVICE..]      stop; a re-embedding under way saves its checkpoint first
@@ -8,7 +8,7 @@
 #   compose_status, compose_logs [SERVICE..], compose_watch, compose_exists
 #   compose_cuda, compose_rocm    the GPU trainer, which this release does not have
 #   env_pull [PROFILE], env_set KEY VALUE|-   settings in AWS Secrets Manager
-# It changes no shell option and reads .env without running it.
+# It changes no shell option.
 
 COMPOSE_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 COMPOSE_ENV=$COMPOSE_ROOT/.env
@@ -20,15 +20,13 @@ compose_die() {
   return 1
 }
 
-# One value of .env, as it was written there (bare or in quotes); nothing when it is not set.
+# One value of .env, whatever the environment has; nothing when it is not set.
 compose_value() {
-  local line
-  [[ -f $COMPOSE_ENV ]] || return 0
-  line=$(sed -nE "s/^[[:space:]]*(export[[:space:]]+)?$1[[:space:]]*=[[:space:]]*//p" "$COMPOSE_ENV" | tail -n 1)
-  case $line in
-    \'*\' | \"*\") line=${line:1:${#line}-2} ;;
-  esac
-  printf '%s' "$line"
+  local entry value=""
+  while IFS= read -r entry; do
+    [[ $entry != "$1="* ]] || value=${entry#*=}
+  done < <(envfile_entries "$COMPOSE_ENV")
+  printf '%s' "$value"
 }
 
 compose_require() {
@@ -82,14 +80,14 @@ compose_prepare() {
 
 # Docker would make a missing directory as root.
 compose_sources() {
-  local sources=${CLAUDE_PROJECTS:-$(compose_value CLAUDE_PROJECTS)}
-  sources=${sources:-$HOME/.claude/projects}
+  local sources=${CLAUDE_PROJECTS:-$HOME/.claude/projects}
   mkdir -p "${sources/#\~/$HOME}"
 }
 
 compose_settings() {
-  if [[ -n ${ANAMNESIS_SECRETS_NAME:-$(compose_value ANAMNESIS_SECRETS_NAME)} ]]; then
+  if [[ -n ${ANAMNESIS_SECRETS_NAME:-} ]]; then
     env_pull || compose_die "Nothing was started, because the settings could not be pulled. Unset ANAMNESIS_SECRETS_NAME to start with .env as it is." || return
+    envfile_load "$COMPOSE_ENV"
   fi
   compose_prepare && compose_sources
 }
@@ -108,20 +106,22 @@ compose_run() {
 }
 
 compose_where() {
-  local bind port database
-  bind=${ANAMNESIS_BIND:-$(compose_value ANAMNESIS_BIND)}
-  port=${ANAMNESIS_GATEWAY_PORT:-$(compose_value ANAMNESIS_GATEWAY_PORT)}
-  database=${ANAMNESIS_MONGODB_PORT:-$(compose_value ANAMNESIS_MONGODB_PORT)}
+  local bind=${ANAMNESIS_BIND:-127.0.0.1} port=${ANAMNESIS_GATEWAY_PORT:-3010} command address
+  [[ $bind != 0.0.0.0 ]] || bind=127.0.0.1
+  address=http://$bind:$port
+  command=${VENV:-$COMPOSE_ROOT/.venv}/bin/anamnesis
+  command=$(printf %q "${command#"$PWD/"}")
+  [[ $address == http://127.0.0.1:3010 ]] || command="ANAMNESIS_URL=$address $command"
   cat <<TEXT
 
 Anamnesis is ready.
-  gateway    http://${bind:-127.0.0.1}:${port:-3010}   (key: ANAMNESIS_API_KEY in .env)
-  database   127.0.0.1:${database:-5438}, user anamnesis   (password: ANAMNESIS_MONGODB_PASSWORD in .env)
+  gateway    $address   (key: ANAMNESIS_API_KEY in .env)
+  database   127.0.0.1:${ANAMNESIS_MONGODB_PORT:-5438}, user anamnesis   (password: ANAMNESIS_MONGODB_PASSWORD in .env)
   data       in the volumes ${COMPOSE_PROJECT_NAME:-anamnesis}_*; './deploy.sh down' leaves them
 Try:
   ./deploy.sh setup    # once: makes the command on this machine
-  .venv/bin/anamnesis ingest ~/.claude/projects
-  .venv/bin/anamnesis recall "how did we fix the flaky upload test?"
+  $command ingest ~/.claude/projects
+  $command recall "how did we fix the flaky upload test?"
 TEXT
 }
 
@@ -180,10 +180,9 @@ env_python() {
 }
 
 env_run() {
-  local python name
+  local python
   python=$(env_python) || return
-  name=${ANAMNESIS_SECRETS_NAME:-$(compose_value ANAMNESIS_SECRETS_NAME)}
-  (cd "$COMPOSE_ROOT" && ANAMNESIS_SECRETS_NAME=$name "$python" -m deploy.env "$@")
+  (cd "$COMPOSE_ROOT" && ANAMNESIS_SECRETS_NAME=${ANAMNESIS_SECRETS_NAME:-} "$python" -m deploy.env "$@")
 }
 
 env_pull() { env_run pull "$@"; }

@@ -25,6 +25,7 @@ PHRASES = {
     "requirements-light.lock": "Packages with hashes, for the images of ingest and gateway",
     "requirements.lock": "Packages with hashes, for running everything",
     "deploy/compose.sh": "The verbs of deploy.sh that use Docker Compose",
+    "deploy/envfile.sh": "Reads `.env` for deploy.sh, and never runs it",
     "docs/": "More to read",
     "docs/decisions/": "One page a decision: context, decision, consequences",
     "docs/pictures/": "The pictures of this page",

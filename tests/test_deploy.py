@@ -1,4 +1,4 @@
-"""`deploy.sh`: settings from `.env`, which torch is taken, and what makes an installation begin again."""
+"""`deploy.sh`: settings from `.env`, which torch is taken, when an installation begins again, where a verb goes."""
 
 import os
 import shutil
@@ -7,43 +7,73 @@ from pathlib import Path
 
 import pytest
 
+from docs.environment import SHELL
+
 ROOT = Path(__file__).parents[1]
+LISTED = [name for variables in SHELL.values() for name in variables]
 
 
 class Checkout:
-    """A directory with deploy.sh in it, and an interpreter that writes down what it is asked instead of doing it."""
+    """A directory with deploy.sh in it, and a Python and a Docker that only write down what they are asked."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.asked = root / "asked"
+        self._asked = root / "asked"
         for name in ("deploy.sh", "pyproject.toml", "requirements.lock", "requirements-dev.lock"):
             shutil.copy(ROOT / name, root / name)
+        (root / "deploy").mkdir()
+        for path in (ROOT / "deploy").glob("*.sh"):
+            shutil.copy(path, root / "deploy" / path.name)
         self.python = root / ".venv" / "bin" / "python"
-        self.python.parent.mkdir(parents=True)
         self.answer("exit 0")
+        self._docker = root / "tools" / "docker"
+        self.engine("exit 1")
 
     def answer(self, body: str) -> None:
         """What the interpreter does after writing down its arguments, in shell."""
-        self.python.write_text(f'#!/usr/bin/env bash\nprintf "%s\\n" "$*" >>"{self.asked}"\n{body}\n')
-        self.python.chmod(0o755)
+        self._program(self.python, body)
+
+    def engine(self, body: str) -> None:
+        """The same for Docker."""
+        self._program(self._docker, body)
+
+    def _program(self, path: Path, body: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'#!/usr/bin/env bash\nprintf "{path.name} %s\\n" "$*" >>"{self._asked}"\n{body}\n')
+        path.chmod(0o755)
 
     def __call__(self, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run some shell after deploy.sh was sourced."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANAMNESIS_", "TORCH_"))}
+        return self._run("bash", "-c", f"source ./deploy.sh; {script}", **environment)
+
+    def verb(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Call deploy.sh as people do."""
+        return self._run("./deploy.sh", *arguments)
+
+    def _run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in LISTED and not name.startswith(("ANAMNESIS_", "COMPOSE_"))
+        }
+        path = f"{self._docker.parent}{os.pathsep}{kept['PATH']}"
         return subprocess.run(
-            ["bash", "-c", f"source ./deploy.sh; {script}"],
+            command,
             cwd=self.root,
-            env={**kept, **environment},
+            env={**kept, "PATH": path, **environment},
             capture_output=True,
             text=True,
             timeout=30,
             check=False,
         )
 
+    def asked(self) -> list[str]:
+        """What the two were asked, in order."""
+        return self._asked.read_text().splitlines() if self._asked.exists() else []
+
     def installs(self) -> list[str]:
         """What pip was asked to install, in order."""
-        lines = self.asked.read_text().splitlines() if self.asked.exists() else []
-        return [line for line in lines if line.startswith("-m pip install")]
+        return [line for line in self.asked() if line.startswith("python -P -m pip install")]
 
 
 @pytest.fixture
@@ -58,13 +88,55 @@ def test_the_environment_wins_over_the_env_file(checkout: Checkout) -> None:
         'ANAMNESIS_LOG_LEVEL="$(touch ran)"\nPATH=/nowhere\nANAMNESIS_HOST=0.0.0.0'
     )
     shown = checkout(
-        'load_env_file; printf "%s|" "$ANAMNESIS_GATEWAY_PORT" "$ANAMNESIS_DATA_DIR" "$ANAMNESIS_LOG_LEVEL" '
+        'printf "%s|" "$ANAMNESIS_GATEWAY_PORT" "$ANAMNESIS_DATA_DIR" "$ANAMNESIS_LOG_LEVEL" '
         '"$ANAMNESIS_HOST"; command -v bash >/dev/null',
         ANAMNESIS_GATEWAY_PORT="5010",
     )
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout == "5010|/srv/with space|$(touch ran)|0.0.0.0|"
     assert not (checkout.root / "ran").exists()
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_every_variable_of_the_shell_may_stand_in_the_env_file(checkout: Checkout, name: str) -> None:
+    """What `.env.example` lists for the shell is read from `.env`, written as Compose takes it, too."""
+    (checkout.root / ".env").write_text(f"  export {name} = /some/thing  # a note\n")
+    shown = checkout(f'printf "%s" "${name}"')
+    assert (shown.stdout, shown.stderr) == ("/some/thing", "")
+
+
+def test_the_env_file_says_where_python_is(checkout: Checkout) -> None:
+    """ANAMNESIS_VENV in `.env` moves the environment, ANAMNESIS_PYTHON names what it is made with."""
+    (checkout.root / ".env").write_text("ANAMNESIS_VENV=~/there\nANAMNESIS_PYTHON=no-such-python\n")
+    assert checkout('printf "%s" "$PYTHON"', HOME="/home/me").stdout == "/home/me/there/bin/python"
+    assert "found none as no-such-python" in checkout("find_python").stderr
+
+
+def test_the_env_file_chooses_torch(checkout: Checkout) -> None:
+    """TORCH_INDEX_URL in `.env` is the index that torch comes from, and another one makes the set-up begin again."""
+    (checkout.root / ".env").write_text("TORCH_INDEX_URL=https://example.org/cu\n")
+    checkout("set_up requirements.lock")
+    assert "--index-url https://example.org/cu torch==" in checkout.installs()[0]
+    before = len(checkout.installs())
+    (checkout.root / ".env").write_text("TORCH_INDEX_URL=https://example.org/rocm\n")
+    checkout("set_up requirements.lock")
+    assert "--index-url https://example.org/rocm torch==" in checkout.installs()[before]
+
+
+def test_the_env_file_says_how_long_to_wait(checkout: Checkout) -> None:
+    """ANAMNESIS_WAIT in `.env` is the time that Compose gives everything to become ready."""
+    (checkout.root / ".env").write_text("ANAMNESIS_WAIT=17\n")
+    checkout("compose_run")
+    assert "--wait-timeout 17" in checkout.asked()[0]
+
+
+def test_settings_reach_the_services_and_not_compose(checkout: Checkout) -> None:
+    """The services get what `.env` says; Compose reads it for itself, in its newest form."""
+    (checkout.root / ".env").write_text("ANAMNESIS_DATA_DIR=/srv/data\n")
+    checkout.answer('echo "python has ${ANAMNESIS_DATA_DIR-nothing}"')
+    checkout.engine('echo "docker has ${ANAMNESIS_DATA_DIR-nothing}"')
+    assert checkout("ask_local status").stdout == "python has /srv/data\n"
+    assert checkout("compose ps").stdout == "docker has nothing\n"
 
 
 def test_the_index_that_was_asked_for_brings_torch(checkout: Checkout) -> None:
@@ -148,3 +220,81 @@ def test_an_unknown_verb_is_refused() -> None:
     done = subprocess.run([str(ROOT / "deploy.sh"), "frob"], capture_output=True, text=True, timeout=10, check=False)
     assert done.returncode == 1
     assert "./deploy.sh help" in done.stderr
+
+
+RUNNING = 'case "$*" in "ps "*) echo 1a2b3c ;; esac'  # a Docker in which our containers are
+
+
+def local_says(status: int, rest: int = 0) -> str:
+    """An interpreter whose `services.local status` ends with one exit status, and every other verb with another."""
+    return f'echo "local: $*"; case "$*" in *services.local\\ status) exit {status} ;; esac; exit {rest}'
+
+
+@pytest.fixture
+def both(checkout: Checkout) -> Checkout:
+    """A checkout that is set up, with containers of the project in the engine."""
+    (checkout.root / ".venv" / "fingerprint.requirements.lock").touch()
+    (checkout.root / ".env").touch()
+    checkout.engine(RUNNING)
+    return checkout
+
+
+@pytest.mark.parametrize(("status", "local"), [(0, True), (1, True), (2, False), (3, False)])
+@pytest.mark.parametrize(
+    ("verb", "locally", "composed"),
+    [("status", "status", "ps --all"), ("logs", "logs", "logs"), ("down", "down", "down"), ("stop", "down", "stop")],
+)
+def test_a_verb_goes_where_something_runs(
+    both: Checkout, status: int, local: bool, verb: str, locally: str, composed: str
+) -> None:
+    """Services without containers come first, ready or not; where none run, or settings are wrong, Compose does."""
+    both.answer(local_says(status))
+    done = both.verb(verb)
+    last = both.asked()[-1]
+    assert done.returncode == (status if local and verb == "status" else 0), done.stderr
+    assert last.startswith(f"python -P -m services.local {locally}" if local else "docker compose ")
+    assert local or f"docker-compose.yml {composed}" in last
+
+
+@pytest.mark.parametrize("verb", ["status", "logs", "down", "stop"])
+def test_without_containers_the_local_verb_is_asked(both: Checkout, verb: str) -> None:
+    """Where Compose has nothing, the local services answer, and their exit status is that of the verb."""
+    both.engine("exit 0")
+    both.answer(local_says(2, rest=2))
+    done = both.verb(verb)
+    assert done.returncode == 2
+    assert done.stdout.startswith("local: -P -m services.local ")
+
+
+def test_what_a_verb_is_given_goes_with_it(both: Checkout) -> None:
+    """`logs memory -f` is passed on whole, and what it ends with comes back."""
+    both.answer(local_says(0, rest=1))
+    done = both.verb("logs", "memory", "-f")
+    assert (done.returncode, done.stdout) == (1, "local: -P -m services.local logs memory -f\n")
+
+
+def test_the_project_of_the_env_file_is_looked_for(both: Checkout) -> None:
+    """Containers are found under the name that COMPOSE_PROJECT_NAME gives them in `.env`."""
+    (both.root / ".env").write_text("COMPOSE_PROJECT_NAME=mine\n")
+    both.answer(local_says(3))
+    both.engine('case "$*" in "ps "*project=mine*) echo 1a2b3c ;; esac')
+    both.verb("down")
+    assert both.asked()[-1].endswith("down --remove-orphans")
+
+
+@pytest.mark.parametrize("verb", ["status", "logs", "down", "stop"])
+def test_an_interrupted_installation_is_said(checkout: Checkout, verb: str) -> None:
+    """Between the beginning and the end of an installation a verb says how it goes on, and does not succeed."""
+    done = checkout.verb(verb)
+    assert done.returncode == 3
+    assert done.stderr == "The setting up was interrupted: './deploy.sh setup' goes on.\n"
+    assert not any("services.local" in line for line in checkout.asked())
+
+
+@pytest.mark.parametrize(("verb", "status"), [("status", 3), ("logs", 3), ("down", 0), ("stop", 0)])
+def test_before_anything_was_set_up(checkout: Checkout, verb: str, status: int) -> None:
+    """In a fresh checkout the verbs say that there is nothing; to stop nothing is no failure."""
+    shutil.rmtree(checkout.root / ".venv")
+    done = checkout.verb(verb)
+    assert done.returncode == status
+    assert ("./deploy.sh local" in done.stderr) if status else (done.stdout == "Nothing runs.\n")

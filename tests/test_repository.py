@@ -19,7 +19,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FROM_GIT = pytest.mark.skipif(
     not (ROOT / ".git").exists() or shutil.which("git") is None, reason="needs git and the repository's history"
 )
-SCRIPTS = [ROOT / "deploy.sh", ROOT / "deploy" / "compose.sh", ROOT / ".ci" / "run"]
+SCRIPTS = [ROOT / "deploy.sh", *sorted((ROOT / "deploy").glob("*.sh")), ROOT / ".ci" / "run"]
 
 
 @FROM_GIT

@@ -73,7 +73,8 @@ class Stack:
 
     def deploy(self, verb: str, *arguments: str, limit: float = 400) -> str:
         """Call one function of deploy/compose.sh, as deploy.sh does."""
-        script = 'set -euo pipefail; source deploy/compose.sh; "$@"'
+        load = 'source deploy/envfile.sh; envfile_load "$PWD/.env"; source deploy/compose.sh'
+        script = f'set -euo pipefail; {load}; "$@"'
         return self.run("bash", "-c", script, "deploy", verb, *arguments, limit=limit)
 
     def run(self, *command: str, limit: float = 60) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 import boto3
 import pytest
 
+from deploy import envfile
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -23,8 +25,9 @@ def project(tmp_path: Path) -> Path:
 
 def call(project: Path, function: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Call one function as deploy.sh does."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ANAMNESIS_")}
-    script = 'set -euo pipefail; source deploy/compose.sh; "$@"'
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ANAMNESIS_", "COMPOSE_"))}
+    load = 'source deploy/envfile.sh; envfile_load "$PWD/.env"; source deploy/compose.sh'
+    script = f'set -euo pipefail; {load}; "$@"'
     return subprocess.run(
         ["bash", "-c", script, "deploy", function, *arguments],
         cwd=project,
@@ -80,13 +83,61 @@ def test_prepare_takes_a_given_key(project: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("A=1\n", "1"), ("A=1\nA=2", "2"), ("export A='a b'\n", "a b"), ('A = "x"\n', "x"), ("B=1\n", ""), ("#A=1\n", "")],
+    [
+        ("A=1\n", "1"),
+        ("A=1\nA=2", "2"),
+        ("export A='a b'\n", "a b"),
+        ('A = "x"\n', "x"),
+        ("  A=1", "1"),
+        ("A=/x  # note\n", "/x"),
+        ("A=/x#y\n", "/x#y"),
+        ("A= # note\n", ""),
+        ("A=#1\n", "#1"),
+        ("A='a # b' # note\n", "a # b"),
+        ('A="a # b"\t# note\n', "a # b"),
+        ('A="it\'s \\$5 \\"now\\" \\\\ then"\n', 'it\'s $5 "now" \\ then'),
+        ("A=with space \t\r\n", "with space"),
+        ("A='open\n", "'open"),
+        ("A=a=b\n", "a=b"),
+        ("B=1\n", ""),
+        ("#A=1\n", ""),
+        ("AA=1\n", ""),
+    ],
 )
 def test_value_is_read_not_run(project: Path, text: str, value: str) -> None:
-    """A value of .env is taken from its last line, without its quotes; the file is never run."""
+    """A value of .env is taken from its last line, without quotes, escapes and comments; the file is never run."""
     (project / ".env").write_text(text + "\nB=$(touch ran)\n")
     assert call(project, "compose_value", "A").stdout == value
     assert not (project / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "value", ["plain", "it's", 'say "so"', "a\\b", "5$ 'each'", "$(touch ran)", "# no note", " x ", ""]
+)
+def test_what_is_written_is_read(project: Path, value: str) -> None:
+    """Every value that `env pull` and `env set` write into .env is read from there as it was."""
+    (project / ".env").write_text(f"A={envfile.quote(value)}\n")
+    assert call(project, "compose_value", "A").stdout == value
+
+
+def test_settings_of_a_pull_count_at_once(project: Path) -> None:
+    """Loaded again, .env replaces what it gave before, and never what the environment has."""
+    (project / ".env").write_text("ANAMNESIS_BIND=old\nANAMNESIS_TAG=old\nANAMNESIS_UID=old\n")
+    again = 'printf "ANAMNESIS_BIND=new\\nANAMNESIS_TAG=new\\n" >.env; envfile_load "$PWD/.env"'
+    shown = call(
+        project, "eval", f'{again}; echo "$ANAMNESIS_BIND $ANAMNESIS_TAG ${{ANAMNESIS_UID-none}}"', ANAMNESIS_TAG="mine"
+    )
+    assert shown.stdout == "new mine none\n"
+
+
+def test_the_lines_to_try_fit_the_settings(project: Path) -> None:
+    """What `up` prints to try calls the command that is there, at the address that was chosen."""
+    shown = call(project, "compose_where", VENV=f"{project}/.venv").stdout
+    assert "\n  .venv/bin/anamnesis ingest" in shown
+    (project / ".env").write_text("ANAMNESIS_GATEWAY_PORT=4010\nANAMNESIS_BIND=0.0.0.0\nCOMPOSE_PROJECT_NAME=mine\n")
+    shown = call(project, "compose_where", VENV="/srv/my venv").stdout
+    assert "\n  ANAMNESIS_URL=http://127.0.0.1:4010 /srv/my\\ venv/bin/anamnesis ingest" in shown
+    assert "volumes mine_*" in shown
 
 
 def test_without_docker(project: Path, tmp_path: Path) -> None:

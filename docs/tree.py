@@ -30,17 +30,24 @@ PHRASES = {
     "docs/decisions/": "One page a decision: context, decision, consequences",
     "docs/pictures/": "The pictures of this page",
     "bench/": "What is measured, against whom, and the recorded results",
+    "bench/results/": "What was measured: tables to read, and the numbers behind them",
     "shared/": "Library code; on the import path",
     "tests/": "They mirror the tree",
     "tests/anamnesis/": "The library: contracts' limits, kit, redaction, transcripts",
     "tests/compose/": "The stack in a real container engine",
+    "tests/compose/Dockerfile.mongo": "The image in the database's place: a mongod and the proxy of tests/mongo_peer",
+    "tests/compose/peer.yml": "Builds that image, for the tests",
+    "tests/compose/runner": "What that image answers to `runner healthcheck`",
     "tests/contract/": "One body of tests over every store",
     "tests/deploy/": "What deploy.sh calls",
     "tests/e2e/": "All services on loopback: doors, hostile input, kill -9",
     "tests/mongo_peer/": "A real mongod behind a small proxy that answers Atlas Search",
     "tests/services/": "Each service",
 }
-"""What files say that cannot say it themselves. A directory without others here below it stands for all in it."""
+"""What files and directories are for that cannot say it themselves."""
+
+WHOLE = ("bench/results/", "docs/decisions/", "docs/pictures/")
+"""Directories that stand for everything in them."""
 
 
 def readme() -> str:
@@ -52,33 +59,40 @@ def readme() -> str:
 
 
 def tree() -> str:
-    """Every tracked file or, where a phrase stands for a directory, that directory, each with a phrase."""
+    """Every tracked file or the directory that stands for it, each with a phrase."""
     lines: list[tuple[int, str, str]] = []
     open_folders: tuple[str, ...] = ()
     for path in entries():
-        *folders, name = path.rstrip("/").split("/")
+        *folders, name = path.split("/")
         shared = 0
         while shared < min(len(folders), len(open_folders)) and folders[shared] == open_folders[shared]:
             shared += 1
         for depth in range(shared, len(folders)):
             folder = "/".join(folders[: depth + 1])
-            lines.append((depth, folders[depth] + "/", _folder_phrase(folder)))
+            lines.append((depth, folders[depth] + "/", phrase(folder + "/")))
         open_folders = tuple(folders)
-        lines.append((len(folders), name + ("/" if path.endswith("/") else ""), phrase(path)))
+        if name:
+            lines.append((len(folders), name, phrase(path)))
     width = max(2 * depth + len(name) for depth, name, _ in lines) + 2
     return "".join(f"{'  ' * depth + name:<{width}}{words}".rstrip() + "\n" for depth, name, words in lines)
 
 
 def entries() -> list[str]:
-    """What the tree lists: files, and directories that one phrase stands for."""
-    named = [path for path in PHRASES if path.endswith("/")]
-    folders = [path for path in named if not any(other != path and other.startswith(path) for other in named)]
-    found: set[str] = set()
-    for path in tracked():
-        if path.endswith("__init__.py"):
-            continue  # speaks for its directory
-        found.add(next((folder for folder in folders if path.startswith(folder)), path))
-    return sorted(found, key=lambda path: [(part.startswith("."), part) for part in path.rstrip("/").split("/")])
+    """What the tree lists, a directory (with a slash) before what is in it."""
+    found = {entry(path) for path in tracked()}
+    return sorted(found, key=lambda path: [(part.startswith("."), part) for part in path.split("/")])
+
+
+def entry(path: str) -> str:
+    """What stands for a file in the tree: itself, or a directory."""
+    folder, _, name = path.rpartition("/")
+    if whole := next((whole for whole in WHOLE if path.startswith(whole)), None):
+        return whole
+    if name == "__init__.py":  # speaks for its directory
+        return folder + "/"
+    if folder.startswith("tests/") and name.startswith("test_"):  # says what it tests by its name
+        return "/".join(folder.split("/")[:2]) + "/"
+    return path
 
 
 def tracked() -> list[str]:
@@ -87,12 +101,8 @@ def tracked() -> list[str]:
 
 
 def phrase(path: str) -> str:
-    """What a file is for: as listed here, else the first sentence of its own docstring."""
-    return PHRASES.get(path) or _own_words(ROOT / path)
-
-
-def _folder_phrase(folder: str) -> str:
-    return PHRASES.get(folder + "/") or _own_words(ROOT / folder / "__init__.py")
+    """What a file or directory is for: as listed here, else the first sentence of its own docstring."""
+    return PHRASES.get(path) or _own_words(ROOT / path / "__init__.py" if path.endswith("/") else ROOT / path)
 
 
 def _own_words(path: Path) -> str:

@@ -52,7 +52,7 @@ class WorkerProcess:
         """
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "services.memory.embedding.worker", load.model_dump_json()),
+                *(sys.executable, "-P", "-m", "services.memory.embedding.worker", load.model_dump_json()),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env=_environment(load.threads),

@@ -16,7 +16,15 @@ from services.gateway.settings import GatewaySettings
 MAX_IMPORT = 4 << 30  # bytes of one import; passed on as they come, never held
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
-MEMORY = ("/api/episodes", "/api/embedding", "/api/blocklist", "/api/settings", "/api/state", "/api/keys")
+MEMORY = (
+    "/api/episodes",
+    "/api/embedding",
+    "/api/blocklist",
+    "/api/settings",
+    "/api/state",
+    "/api/leases",
+    "/api/keys",
+)
 INGEST = ("/api/jsonl",)
 SEARCH = "/api/episodes/search"
 ENDLESS = ("/api/episodes/export", "/api/episodes/import")

@@ -1,6 +1,7 @@
 """Small state for the other services: documents (offsets), leases, settings, and whose a key is."""
 
 import asyncio
+import json
 from datetime import timedelta
 from typing import Annotated, Literal
 
@@ -19,6 +20,7 @@ from services.memory.stores.base import Store
 Namespace = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@-]{1,200}$"), Path()]
 SettingName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$"), Path()]
 TOGETHER = 100  # deletions that may share one commit
+MAX_DOCUMENT = 8 << 20  # bytes as JSON; a document of MongoDB ends at 16 MB
 MAX_SETTING = 1 << 20  # bytes
 _SEPARATOR = "\x1f"  # cannot occur in a namespace
 
@@ -36,9 +38,11 @@ def routes(store: Store, keys: KeyHolder) -> APIRouter:
         found = await store.list(kind, prefix)
         return AllDocuments(documents={document.key.removeprefix(prefix): document.value for document in found})
 
-    @router.put("/api/state/{kind}/{namespace}")
+    @router.put("/api/state/{kind}/{namespace}", responses={413: {"model": ErrorEnvelope}})
     async def put(kind: Literal["offsets"], namespace: Namespace, body: Documents) -> Changed:
         """Write documents in one durable write; others of the namespace stay."""
+        if any(len(json.dumps(value)) > MAX_DOCUMENT for value in body.documents.values()):
+            raise TooLarge(f"a document holds at most {MAX_DOCUMENT} bytes")
         await store.write_many(kind, {f"{namespace}{_SEPARATOR}{key}": value for key, value in body.documents.items()})
         return Changed(changed=len(body.documents))
 
@@ -68,9 +72,12 @@ def routes(store: Store, keys: KeyHolder) -> APIRouter:
     async def release(name: Namespace, holder: Annotated[Name, Query()]) -> Changed:
         """Give a lease back before it lapses."""
         present = await store.read("leases", name)
-        if present is None or Lease.model_validate(present.value).holder != holder:
+        held = Lease.model_validate(present.value) if present else None
+        if present is None or held is None or held.holder != holder or held.until <= now():
             return Changed(changed=0)
-        return Changed(changed=int(await store.delete("leases", name)))
+        # Never a delete: versions would begin anew, and what was read of this lease would fit a later one.
+        lapsed = held.model_copy(update={"until": now()}).model_dump(mode="json")
+        return Changed(changed=int(await store.write("leases", name, lapsed, expect=present.version) is not None))
 
     @router.get("/api/settings/{name}", responses={404: {"model": ErrorEnvelope}})
     async def setting(name: SettingName) -> Setting:

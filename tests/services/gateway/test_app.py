@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -9,6 +10,11 @@ from aiohttp import web
 from yarl import URL
 
 from anamnesis.kit.auth import new_key
+from services.gateway.app import INGEST, MEMORY
+from services.ingest import app as ingest
+from services.ingest.settings import IngestSettings
+from services.memory import app as memory
+from services.memory.settings import MemorySettings
 
 from .conftest import CALLER_KEY, Behind, caller, gateway, settings_for
 
@@ -22,6 +28,7 @@ PASSED = [
     ("GET", "/api/blocklist"),
     ("PUT", "/api/settings/significance"),
     ("GET", "/api/state/offsets/laptop"),
+    ("POST", "/api/leases/nightly"),
     ("GET", "/api/keys"),
     ("GET", "/api/jsonl/status"),
 ]
@@ -38,6 +45,19 @@ async def test_paths_of_the_services_are_passed_on(
     (seen,) = behind.seen
     assert (seen.method, seen.raw_path) == (method, path + "?project=a%2Fb&tag=x&tag=y")
     assert seen.headers["Authorization"] == f"Bearer {CALLER_KEY}"
+
+
+def test_every_path_of_the_services_has_a_way_through(tmp_path: Path) -> None:
+    """Each path under /api that memory or ingest describes has a prefix at the gateway, and each prefix a path."""
+    services = {
+        MEMORY: memory.build(MemorySettings(data_dir=tmp_path)),
+        INGEST: ingest.build(IngestSettings(data_dir=tmp_path)),
+    }
+    for prefixes, service in services.items():
+        paths = [path for path in service.openapi()["paths"] if path.startswith("/api/")]
+        found = {path: [one for one in prefixes if f"{path}/".startswith(f"{one}/")] for path in paths}
+        assert [path for path, own in found.items() if not own] == []
+        assert {one for own in found.values() for one in own} == {*prefixes}
 
 
 @pytest.mark.parametrize("path", ["/api/nowhere", "/api", "/", "/api/episodesx", "/apiepisodes"])

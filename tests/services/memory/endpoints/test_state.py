@@ -1,0 +1,116 @@
+"""Leases and documents at memory's endpoints, with another holder coming in between a read and a write."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from anamnesis.contracts.keys import Identity, Scope
+from anamnesis.kit.app import create_app
+from services.memory.endpoints import state
+from services.memory.stores.base import Document
+from services.memory.stores.sqlite import SqliteStore
+
+
+class Interrupted(SqliteStore):
+    """A store in which something happens just after the next read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
+
+    async def read(self, kind: str, key: str) -> Document | None:
+        found = await super().read(kind, key)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+        return found
+
+
+class Anybody:
+    async def identify(self, hash: str) -> Identity | None:
+        return Identity(key_id="k", name="tests", scope=Scope.ADMIN)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Interrupted]:
+    opened = Interrupted(tmp_path / "state.db")
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def client(store: Interrupted) -> AsyncIterator[httpx.AsyncClient]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+
+    app = create_app(
+        "memory",
+        routers=[state.routes(store, Anybody())],
+        holder=Anybody(),
+        allowed_hosts=["memory"],
+        ready=store.ping,
+        lifespan=lifespan,
+    )
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://memory", headers={"X-API-Key": "anm_x"}) as one:
+        yield one
+
+
+async def _take(client: httpx.AsyncClient, holder: str, seconds: float = 60) -> int:
+    answer = await client.post("/api/leases/nightly", json={"holder": holder, "seconds": seconds})
+    return answer.status_code
+
+
+async def _give_back(client: httpx.AsyncClient, holder: str) -> int:
+    answer = await client.delete("/api/leases/nightly", params={"holder": holder})
+    assert answer.status_code == 200
+    changed: int = answer.json()["changed"]
+    return changed
+
+
+async def test_a_late_release_leaves_the_next_holder_alone(client: httpx.AsyncClient, store: Interrupted) -> None:
+    """A lease that lapses and is taken while its former holder gives it back stays with the new holder."""
+    assert await _take(client, "a") == 200
+
+    async def lapse_and_take() -> None:
+        present = await store.read("leases", "nightly")
+        assert present is not None
+        await store.write("leases", "nightly", {**present.value, "until": "2026-01-01T00:00:00Z"})
+        assert await _take(client, "b") == 200
+
+    store.meanwhile = lapse_and_take
+    assert await _give_back(client, "a") == 0
+    assert await _take(client, "c") == 409
+    assert await _give_back(client, "b") == 1
+
+
+async def test_a_stale_read_never_wins_over_a_new_holder(client: httpx.AsyncClient, store: Interrupted) -> None:
+    """A taker that has read before a release and a new lease meets the new one's version and is refused."""
+    assert await _take(client, "a") == 200
+
+    async def change_hands() -> None:
+        assert await _give_back(client, "a") == 1
+        assert await _take(client, "b") == 200
+
+    store.meanwhile = change_hands
+    assert await _take(client, "a") == 409
+    assert await _take(client, "c") == 409
+    assert await _give_back(client, "b") == 1
+    assert await _give_back(client, "b") == 0
+    assert await _take(client, "c") == 200
+
+
+async def test_a_document_is_bounded(client: httpx.AsyncClient) -> None:
+    """A document over the bound is 413 by name, and one below it is kept, whatever the store could take."""
+    path = "/api/state/offsets/laptop"
+    fits, too_large = "x" * (state.MAX_DOCUMENT - 100), "x" * state.MAX_DOCUMENT
+    refused = await client.put(path, json={"documents": {"a": {"text": "small"}, "b": {"text": too_large}}})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (413, "too_large")
+    assert (await client.get(path)).json() == {"documents": {}}
+    assert (await client.put(path, json={"documents": {"b": {"text": fits}}})).status_code == 200

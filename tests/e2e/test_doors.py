@@ -61,11 +61,9 @@ def _fuzz(stack: Stack, service: str) -> int:
             @given(case=operation.as_strategy(generation_mode=mode))
             def survives(case: schemathesis.Case[Any]) -> None:
                 response = case.call(headers=headers, timeout=60)
-                assert response.status_code < 500 or response.status_code in (503, 504), (
-                    response.status_code,
-                    response.text,
-                    case.as_curl_command(),
-                )
+                # Requests come one by one, so no bound on what waits is an excuse for a 429 either.
+                failed = response.status_code >= 500 or response.status_code == 429
+                assert not failed, (response.status_code, response.text, case.as_curl_command())
 
             with contextlib.suppress(Unsatisfiable):  # an operation without input has no negative case
                 survives()
@@ -76,7 +74,7 @@ def _fuzz(stack: Stack, service: str) -> int:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_memory_survives_any_input(stack: Stack) -> None:
-    """No endpoint of memory answers a generated request, valid or not, with a 500."""
+    """No endpoint of memory answers a generated request, valid or not, by failing or as if it were away."""
     assert _fuzz(stack, "memory") > 25
     assert "unhandled" not in stack.log("memory")
 
@@ -116,6 +114,6 @@ def test_import_survives_any_lines(stack: Stack) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_ingest_survives_any_input(stack: Stack) -> None:
-    """No endpoint of ingest answers a generated request, valid or not, with a 500."""
+    """No endpoint of ingest answers a generated request, valid or not, by failing or as if it were away."""
     assert _fuzz(stack, "ingest") >= 4
     assert "unhandled" not in stack.log("ingest")

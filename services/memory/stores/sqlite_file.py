@@ -184,4 +184,4 @@ class SqliteFile:
             finally:
                 connection.execute("ROLLBACK")
         except sqlite3.Error as error:
-            raise translated(error) from error
+            raise translated(error) from None

@@ -24,6 +24,21 @@ _GROUP = 128
 """Jobs in one transaction at most."""
 _ERASE_WAIT = 100
 """Milliseconds that emptying the log waits for readers."""
+_ERASE_AGAIN = 1.0
+"""Seconds after which a writer without work tries again to empty the log."""
+_AWAY = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOTADB,
+}
+"""Codes that speak of the file, its locks or the machine; all others are mistakes in a statement of ours."""
 
 
 class _Task(Protocol):
@@ -127,15 +142,20 @@ class Writer:
             group = [outcome for outcome in group if outcome.claim()]
             if group:
                 self._write(group)
+            elif self._erase_due:
+                self._erase()
 
     def _gather(self) -> tuple[list[_Task], bool]:
-        """What waits now; the first of it is waited for, and lazy jobs wait for others."""
+        """What waits now; the first of it is waited for, and lazy jobs wait for others.
+
+        Nothing, when nothing comes while the log is still to be emptied.
+        """
         group: list[_Task] = []
         until: float | None = None
         while len(group) < _GROUP:
             try:
                 if not group:
-                    outcome = self._queue.get()
+                    outcome = self._queue.get(timeout=_ERASE_AGAIN if self._erase_due else None)
                 elif all(outcome.lazy for outcome in group) and until is not None:
                     outcome = self._queue.get(timeout=max(0.0, until - time.monotonic()))
                 else:
@@ -170,11 +190,11 @@ class Writer:
 
     def _erase(self) -> None:
         """Empty the log into the database, where removed rows are zeros. Readers may keep it from that: then later."""
+        self._connection.execute(f"PRAGMA busy_timeout = {_ERASE_WAIT}")
         with contextlib.suppress(sqlite3.Error):
-            self._connection.execute(f"PRAGMA busy_timeout = {_ERASE_WAIT}")
             busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             self._erase_due = bool(busy)
-            self._connection.execute(f"PRAGMA busy_timeout = {self._busy}")
+        self._connection.execute(f"PRAGMA busy_timeout = {self._busy}")
 
     def _commit(self, group: list[_Task]) -> bool:
         """One transaction; true when it was lost as a whole, with the reason as each job's error."""
@@ -198,8 +218,15 @@ class Writer:
         return False
 
 
-def translated(error: sqlite3.Error) -> AnamnesisError:
-    """What SQLite reports, as our error. Its messages name tables and files, never values."""
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+def translated(error: sqlite3.Error) -> Exception:
+    """What SQLite reports, as our error where it is the file's or the machine's state; a mistake of ours stays itself.
+
+    Its messages name tables and files, never values.
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = None if code is None else code & 0xFF  # what is above says more of the same
+    if primary == sqlite3.SQLITE_FULL:
         return StorageFull("there is no room left for the database; free some and try again")
-    return Unavailable(f"the database refused: {error}")
+    if primary in _AWAY:
+        return Unavailable(f"the database refused: {error}")
+    return error

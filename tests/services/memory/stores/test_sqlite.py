@@ -23,7 +23,7 @@ from services.memory.stores.migrations import APPLICATION_ID, STEPS
 from services.memory.stores.rows import prepared
 from services.memory.stores.sqlite import SqliteStore
 from services.memory.stores.sqlite_file import SqliteFile
-from services.memory.stores.writer import Writer
+from services.memory.stores.writer import _GROUP, Writer
 from tests.contract.records import DIMENSION, MODEL, START, make_record, make_vectors
 
 ROOT = Path(__file__).parents[4]
@@ -330,6 +330,13 @@ def _holding(directory: Path, text: str) -> list[str]:
     return [path.name for path in directory.iterdir() if text.encode() in path.read_bytes()]
 
 
+def _until_gone(directory: Path, text: str) -> None:
+    deadline = time.monotonic() + 60
+    while _holding(directory, text):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 async def test_removed_text_is_gone_from_the_files(tmp_path: Path) -> None:
     """After a removal neither the database nor its log holds a byte of the text."""
     store = SqliteStore(tmp_path / "store.db")
@@ -342,9 +349,24 @@ async def test_removed_text_is_gone_from_the_files(tmp_path: Path) -> None:
     await store.close()
 
 
+async def test_removed_text_leaves_the_log_without_another_write(tmp_path: Path) -> None:
+    """A reader keeps removed text in the log; once it has gone an idle store empties the log by itself."""
+    store = SqliteStore(tmp_path / "store.db")
+    await store.open()
+    secret = "xyzzy-plugh-unrepeatable"
+    await store.insert([make_record("ep_gone", summary=secret, raw_exchange=secret * 500)])
+    with contextlib.closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM episodes").fetchone()
+        await store.remove(Removal(("ep_gone",)))
+        assert _holding(tmp_path, secret) != []
+    await asyncio.to_thread(_until_gone, tmp_path, secret)
+    await store.close()
+
+
 async def test_counters_share_a_commit(tmp_path: Path) -> None:
-    """Hits wait for each other: a hundred calls at once are a few commits, all durable when they return."""
-    store = SqliteStore(tmp_path / "store.db", linger=0.2)
+    """Hits wait for each other: as many calls at once as a commit takes are one commit, durable when they return."""
+    store = SqliteStore(tmp_path / "store.db", linger=25)
     await store.open()
     await store.insert([make_record("ep_a")])
     commits = 0
@@ -356,15 +378,9 @@ async def test_counters_share_a_commit(tmp_path: Path) -> None:
     writer = store._file._writer
     assert isinstance(writer, Writer)
     writer._connection.set_trace_callback(counted)
-    begun = time.monotonic()
-    hits = [store.record_hits({"ep_a": 1}, START) for _ in range(100)]
-    slow = asyncio.gather(*hits)
-    await asyncio.sleep(0.02)
-    assert commits == 0
-    await slow
-    assert time.monotonic() - begun < 5
-    assert commits <= 3
-    assert (await store.get(["ep_a"]))["ep_a"].retrieval_count == 100
+    await asyncio.gather(*[store.record_hits({"ep_a": 1}, START) for _ in range(_GROUP)])
+    assert commits == 1
+    assert (await store.get(["ep_a"]))["ep_a"].retrieval_count == _GROUP
     await store.close()
 
 
@@ -404,20 +420,58 @@ async def test_closing_finishes_what_was_accepted(tmp_path: Path) -> None:
 async def test_a_lock_of_another_program_ends_in_an_error(tmp_path: Path) -> None:
     """A writer that another program holds up fails in bounded time; reads go on; afterwards writing works."""
     path = tmp_path / "store.db"
-    store = SqliteStore(path, timeout=0.3)
+    store = SqliteStore(path)
     await store.open()
     await store.insert([make_record("ep_a")])
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
+        patience, store._timeout = store._timeout, 0.3
         with pytest.raises(Unavailable, match="did not answer"):
             await store.insert([make_record("ep_b")])
+        store._timeout = patience
         assert set(await store.get(["ep_a"])) == {"ep_a"}
         other.execute("ROLLBACK")
-    for _ in range(50):
-        with contextlib.suppress(Unavailable):
-            await store.insert([make_record("ep_c")])
-            break
+    await store.insert([make_record("ep_c")])
     assert "ep_c" in await _all_ids(store)
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "values", "kind"),
+    [
+        ("SELECT nothing FROM episodes", (), sqlite3.OperationalError),
+        ("INSERT INTO documents VALUES ('k', 'a', 1, NULL), ('k', 'a', 1, NULL)", (), sqlite3.IntegrityError),
+        ("SELECT 1 WHERE 1 = ?", (1, 2), sqlite3.ProgrammingError),
+    ],
+)
+async def test_a_mistake_of_ours_is_no_outage(
+    tmp_path: Path, statement: str, values: tuple[int, ...], kind: type[sqlite3.Error]
+) -> None:
+    """A statement that can never work is raised as what it is, not as an outage after which clients try again."""
+    store = SqliteStore(tmp_path / "store.db")
+    await store.open()
+    with pytest.raises(kind):
+        await store._write(lambda connection, _: connection.execute(statement, values))
+    if statement.startswith("SELECT"):
+        with pytest.raises(kind):
+            await store._read(lambda connection: connection.execute(statement, values))
+    await store.insert([make_record("ep_a")])
+    await _still_good(store, {"ep_a"})
+    await store.close()
+
+
+async def test_a_lock_is_an_outage(tmp_path: Path) -> None:
+    """A statement that meets a lock is Unavailable: another try makes sense."""
+    path = tmp_path / "store.db"
+    store = SqliteStore(path)
+    await store.open()
+
+    def collide(_: sqlite3.Connection, __: list[Change]) -> None:
+        with contextlib.closing(sqlite3.connect(path, timeout=0)) as other:
+            other.execute("DELETE FROM episodes")
+
+    with pytest.raises(Unavailable, match="locked"):
+        await store._write(collide)
     await store.close()
 
 

@@ -141,9 +141,6 @@ class Store(Protocol):
     `StorageFull` when it has no room; nothing is half-written in either case.
     """
 
-    name: str
-    """`sqlite` or `mongo`."""
-
     async def open(self) -> None:
         """Connect, migrate, create indexes and wait until they can be searched."""
 

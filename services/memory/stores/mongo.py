@@ -49,8 +49,6 @@ T = TypeVar("T")
 class MongoStore:
     """Episodes, vectors and state in one MongoDB database (see `base.Store`)."""
 
-    name = "mongo"
-
     def __init__(
         self,
         uri: str,

@@ -29,7 +29,6 @@ TEXT_INDEX = "words"
 EMBEDDING = "embedding"
 FILTER_FIELDS = ("project", "instance", "tags", "timestamp", "superseded", "episode_id", "session", "position")
 """Repeated in every window, so that `$vectorSearch` can filter before it ranks."""
-KEPT_BY_REPLACE = ("ingested_at", "retrieval_count", "last_retrieved", "superseded_by", "superseded")
 NOT_OF_EPISODE = ("_id", "superseded", "session", "position", "order", "models", "terms_text", "sole")
 """What an episode's document holds beside the episode."""
 MOST_REPEATS = 255

@@ -19,7 +19,7 @@ from services.memory.stores.mongo_documents import VECTOR_INDEX, Stored, vector_
 
 NO_SEARCH = {59, 115, 31082, 40324}
 """CommandNotFound, CommandNotSupported, SearchNotEnabled, unknown stage: a server without search."""
-EXISTS, GONE = 68, {26, 27}
+EXISTS = 68
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds
 
 

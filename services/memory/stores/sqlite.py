@@ -49,8 +49,6 @@ _GRACE = 30.0
 class SqliteStore:
     """A `Store` in one file. Threads: one writes, `readers` read, `search_threads` search."""
 
-    name = "sqlite"
-
     def __init__(
         self,
         path: Path,

@@ -1,14 +1,16 @@
 """The store on MongoDB with search indexes: Atlas Local under Compose, Atlas or a sharded cluster for a team.
 
 An episode and its vectors are written in one transaction, acknowledged by a majority and journaled: after a
-kill -9 either both are there or neither is. Every operation has a deadline. How documents look is in
-`mongo_documents`, what a write does in `mongo_write`, searching in `mongo_search`, search indexes in
-`mongo_index`, the newest writes in `mongo_recent`.
+kill -9 either both are there or neither is. Every operation has a deadline. One process has a database open at a
+time; others are refused. How documents look is in `mongo_documents`, what a write does in `mongo_write`, searching
+in `mongo_search`, search indexes in `mongo_index`, the newest writes in `mongo_recent`, who may write in `mongo_lease`.
+
+Longer than most modules: it is the whole protocol, each method short.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 from pymongo import ASCENDING, DESCENDING, UpdateOne
@@ -33,17 +35,24 @@ from services.memory.stores.base import (
     Vectors,
 )
 from services.memory.stores.mongo_documents import EPISODES, MODELS, STATE, TEXT_INDEX, VECTOR_INDEX, Model, Stored
+from services.memory.stores.mongo_lease import LEASE_SECONDS, Lease
 from services.memory.stores.mongo_link import READ_SECONDS, WRITE_SECONDS, Link, is_duplicate, within
 from services.memory.stores.mongo_recent import DEFAULT_SECONDS, Recent, Written
 from services.memory.stores.mongo_search import EXACT_BELOW, Searcher
 
 ATTEMPTS = 4
-"""How often a write starts again because another process took an id or content in between."""
+"""How often a write starts again because another one took an id or content in between."""
 READ_BACK = 1_000
 """Episodes that are read back for searches after a change to many."""
 WITHOUT_TEXT_OF_SEARCH = {"terms_text": 0}
 
 T = TypeVar("T")
+
+
+class _Opened(NamedTuple):
+    link: Link
+    searcher: Searcher
+    lease: Lease
 
 
 class MongoStore:
@@ -57,17 +66,20 @@ class MongoStore:
         index_seconds: float = 120.0,
         recent_seconds: float = DEFAULT_SECONDS,
         exact_below: int = EXACT_BELOW,
+        lease_seconds: float = LEASE_SECONDS,
     ) -> None:
         """`index_seconds`: how long `open` and `activate` wait for search indexes. `recent_seconds`: how long this
         process joins its own writes to searches; it must exceed the lag of the search indexes. `exact_below`: how
-        many episodes under a filter are searched exactly.
+        many episodes under a filter are searched exactly. `lease_seconds`: how long the database stays ours after
+        this process has crashed.
         """
         self._uri = uri
         self.database = database
         self._index_seconds = index_seconds
         self._recent = Recent(recent_seconds)
         self._exact_below = exact_below
-        self._opened: tuple[Link, Searcher] | None = None
+        self._lease_seconds = lease_seconds
+        self._opened: _Opened | None = None
         self._models: dict[str, Model] = {}
         self._active: str | None = None
         self._complete_below: dict[str, str] = {}
@@ -76,9 +88,12 @@ class MongoStore:
     # Life -------------------------------------------------------------------------------------
 
     async def open(self) -> None:
+        """Raises Unavailable when another process has the database."""
         link = Link(self._uri, self.database)
         searcher = Searcher(link, self._recent, self._exact_below)
+        lease = Lease(link, self._lease_seconds)
         try:
+            await lease.take()
             async with link.long(self._index_seconds):
                 await mongo_index.make_all(link.collection(EPISODES), link.collection(STATE))
                 await searcher.probe()
@@ -92,30 +107,39 @@ class MongoStore:
                     await mongo_index.wait(link.collection(model.collection), VECTOR_INDEX, self._index_seconds)
                     self._models[model.name] = model
         except BaseException:
+            await lease.release()
             await link.close()
             raise
-        self._opened = (link, searcher)
+        self._opened = _Opened(link, searcher, lease)
 
     async def close(self) -> None:
-        if self._opened is not None:
-            await self._opened[0].close()
-        self._opened = None
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.lease.release()
+            await opened.link.close()
 
     async def ping(self) -> None:
+        await self._lease.ensure()
         with within(READ_SECONDS):
             await self._of(STATE).find_one({}, {"_id": 1})
 
     @property
-    def _link(self) -> Link:
+    def _open(self) -> _Opened:
         if self._opened is None:
             raise Unavailable("the store is not open")
-        return self._opened[0]
+        return self._opened
+
+    @property
+    def _link(self) -> Link:
+        return self._open.link
 
     @property
     def _searcher(self) -> Searcher:
-        if self._opened is None:
-            raise Unavailable("the store is not open")
-        return self._opened[1]
+        return self._open.searcher
+
+    @property
+    def _lease(self) -> Lease:
+        return self._open.lease
 
     def _of(self, collection: str) -> AsyncCollection[Stored]:
         return self._link.collection(collection)
@@ -127,12 +151,19 @@ class MongoStore:
     async def _transact(
         self, work: Callable[[mongo_write.Places, AsyncClientSession], Awaitable[T]], long: bool = False
     ) -> T:
-        """Run a write in a transaction; again when another process was faster at a unique key."""
-        places, link = self._places(), self._link
+        """Run a write in a transaction; again when another write was faster at a unique key."""
+        places, link, lease = self._places(), self._link, self._lease
+        await lease.ensure()
+
+        async def guarded(session: AsyncClientSession) -> T:
+            done = await work(places, session)
+            await lease.ensure()  # it may have lapsed meanwhile, were we paused: then nothing is committed
+            return done
+
         async with link.long() if long else link.short():
             for _ in range(ATTEMPTS):
                 try:
-                    return await link.transaction(lambda session: work(places, session))
+                    return await link.transaction(guarded)
                 except PyMongoError as error:
                     if not is_duplicate(error):
                         raise
@@ -181,6 +212,7 @@ class MongoStore:
             for episode_id, count in hits.items()
         ]
         if updates:
+            await self._lease.ensure()
             with within(WRITE_SECONDS):
                 await self._of(EPISODES).bulk_write(updates, ordered=False)
 
@@ -340,7 +372,7 @@ class MongoStore:
         async with self._link.long():
             found = await self._missing_from(model, begin, limit)
             if len(found) < limit and begin:
-                # Another process may have added some below: look again from the start before saying so.
+                # A write whose answer was lost may have added some below: look again from the start before saying so.
                 found = await self._missing_from(model, "", limit)
         self._complete_below[model] = cast(str, found[0]["_id"]) if found else ""
         return [documents.to_episode(one, self._active) for one in found]
@@ -369,6 +401,7 @@ class MongoStore:
         if known is not None and known.dimension == dimension:
             return
         made = Model(model, dimension, documents.collection_name(model))
+        await self._lease.ensure()
         async with self._link.long():
             if known is not None and await self._of(known.collection).find_one({}, {"_id": 1}) is not None:
                 raise Invalid(
@@ -390,6 +423,7 @@ class MongoStore:
         known = self._models.get(model)
         if known is None:
             return 0
+        await self._lease.ensure()
         async with self._link.long():
             # The episodes first: what a crash leaves behind is then embedded again, and never missed.
             await self._of(EPISODES).update_many({"models": model}, {"$pull": {"models": model}})
@@ -407,6 +441,7 @@ class MongoStore:
             return await mongo_state.read(self._of(STATE), kind, key)
 
     async def write(self, kind: str, key: str, value: JsonObject, expect: int | None = None) -> int | None:
+        await self._lease.ensure()
         with within(WRITE_SECONDS):
             return await mongo_state.write(self._of(STATE), kind, key, value, expect)
 
@@ -418,6 +453,7 @@ class MongoStore:
             return await mongo_state.list_(self._of(STATE), kind, prefix)
 
     async def delete(self, kind: str, key: str) -> bool:
+        await self._lease.ensure()
         with within(WRITE_SECONDS):
             return await mongo_state.delete(self._of(STATE), kind, key)
 

@@ -4,6 +4,7 @@
     vectors_<model>     one document a window, with the episode's filter fields repeated
     models              the embedding models that have a collection, with their dimension
     state               settings, offsets, leases, keys, blocklist
+    lease               which memory service uses the database (see `mongo_lease`)
 
 Pure functions; talking to the server belongs to `mongo`.
 """
@@ -23,7 +24,7 @@ from services.memory.stores.base import Filter, Record, Vector, Vectors
 Stored = dict[str, object]
 """A document as the driver takes and gives it."""
 
-EPISODES, MODELS, STATE = "episodes", "models", "state"
+EPISODES, MODELS, STATE, LEASE = "episodes", "models", "state", "lease"
 VECTOR_INDEX = "windows"
 TEXT_INDEX = "words"
 EMBEDDING = "embedding"

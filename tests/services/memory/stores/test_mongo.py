@@ -5,7 +5,11 @@ These run before a mongod of their own, because they kill it. What every store m
 
 import asyncio
 import hashlib
+import os
 import random
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -24,15 +28,27 @@ from pymongo.errors import (
 
 from anamnesis.contracts.episodes import Episode, EpisodeSource
 from anamnesis.kit.errors import AnamnesisError, StorageFull, Unavailable
-from services.memory.stores.base import CandidateQuery, Candidates, Filter, Record, Removal, Store, Vector, Vectors
+from services.memory.stores.base import (
+    CandidateQuery,
+    Candidates,
+    Document,
+    Filter,
+    Record,
+    Removal,
+    Store,
+    Vector,
+    Vectors,
+)
 from services.memory.stores.mongo import MongoStore
 from services.memory.stores.mongo_documents import FILTER_FIELDS, Meta, collection_name, vector_index
 from services.memory.stores.mongo_link import translated
 from services.memory.stores.mongo_recent import Recent, Written
+from services.memory.stores.mongo_search import EXACT_BELOW
 from services.memory.stores.sqlite import SqliteStore
 from tests.mongo_peer import mongod
 from tests.mongo_peer.fixtures import Peer
 
+ROOT = Path(__file__).parents[4]
 MODEL = "test/eight-d"
 WIDTH = 8
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
@@ -115,6 +131,14 @@ async def store(peer: Peer, request: pytest.FixtureRequest) -> AsyncIterator[Mon
     await opened.activate(MODEL)
     yield opened
     await opened.close()
+
+
+async def reopened(store: MongoStore, exact_below: int = EXACT_BELOW) -> MongoStore:
+    """Another store over the same database, which has written nothing, and so sees by the index alone."""
+    await store.close()
+    another = MongoStore(store._uri, store.database, exact_below=exact_below)
+    await another.open()
+    return another
 
 
 # A server that goes away ------------------------------------------------------------------------
@@ -228,6 +252,108 @@ async def test_kill_nine_loses_nothing_that_was_acknowledged(peer: Peer, store: 
     assert sorted(windows) == sorted(episodes * 2)
 
 
+# One service at a time -------------------------------------------------------------------------
+
+
+async def test_a_second_service_is_refused(peer: Peer, store: MongoStore) -> None:
+    """While one has the database open another says who has it; once it is given back the next one has it at once."""
+    await store.close()
+    first = MongoStore(peer.uri, store.database, lease_seconds=5)
+    await first.open()
+    second = MongoStore(peer.uri, store.database)
+    with pytest.raises(Unavailable, match=rf"another memory service .* process {os.getpid()}\)"):
+        await second.open()
+    assert await first.write("settings", "a", {"by": "first"}) == 1
+    await first.close()
+    await second.open()
+    assert await second.write("settings", "a", {"by": "second"}) == 2
+    await second.close()
+
+
+_WRITING = """
+import asyncio, sys
+from services.memory.stores.mongo import MongoStore
+from tests.contract.records import make_record
+
+async def main(uri: str, database: str) -> None:
+    store = MongoStore(uri, database, lease_seconds=3)
+    await store.open()
+    print("> open", flush=True)
+    writes = {
+        "state": lambda: store.write("settings", "a", {"by": "the first"}),
+        "insert": lambda: store.insert([make_record("ep_late")]),
+        "ping": store.ping,
+    }
+    while name := (await asyncio.to_thread(sys.stdin.readline)).strip():
+        try:
+            await writes[name]()
+            print("> done", flush=True)
+        except Exception as error:
+            print(">", type(error).__name__, flush=True)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+class _Child:
+    """Another memory service's store, in a process of its own."""
+
+    def __init__(self, uri: str, database: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _WRITING, uri, database],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'shared'}"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def says(self, write: str = "") -> str:
+        """What it answers to a write, or what it says first; lines of its log lie between."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        if write:
+            self.process.stdin.write(f"{write}\n")
+            self.process.stdin.flush()
+        return next(line[2:].strip() for line in self.process.stdout if line.startswith("> "))
+
+
+async def test_a_service_that_was_paused_writes_no_more(peer: Peer, store: MongoStore) -> None:
+    """Once a lease has lapsed the next service has it by itself; the former one, awake again, is refused by itself."""
+    await store.close()
+    child = await asyncio.to_thread(_Child, peer.uri, store.database)
+    try:
+        assert await asyncio.to_thread(child.says) == "open"
+        assert await asyncio.to_thread(child.says, "state") == "done"
+        child.process.send_signal(signal.SIGSTOP)
+        second = MongoStore(peer.uri, store.database)
+        await second.open()
+        child.process.send_signal(signal.SIGCONT)
+        for name in ("state", "insert", "ping"):
+            assert await asyncio.to_thread(child.says, name) == "Unavailable"
+        assert await second.read("settings", "a") == Document("a", {"by": "the first"}, 1)
+        assert await second.get(["ep_late"]) == {}
+        await second.close()
+        # What it remembers is out of date for good.
+        assert await asyncio.to_thread(child.says, "state") == "Unavailable"
+    finally:
+        child.process.kill()
+        await asyncio.to_thread(child.process.communicate, timeout=10)
+
+
+async def test_an_outage_of_the_server_costs_nobody_the_lease(peer: Peer, store: MongoStore) -> None:
+    """A lease that lapsed because the server was away is renewed by its holder, if nobody took it meanwhile."""
+    await store.close()
+    holder = MongoStore(peer.uri, store.database, lease_seconds=0.5)
+    await holder.open()
+    await asyncio.to_thread(peer.server.kill)
+    with pytest.raises(Unavailable):
+        await holder.ping()
+    await asyncio.to_thread(peer.server.start)
+    assert await holder.write("settings", "a", {}) == 1
+    await holder.close()
+
+
 # An index that lags -----------------------------------------------------------------------------
 
 
@@ -282,8 +408,7 @@ async def test_a_stale_index_shows_nothing_that_is_gone_or_filtered_out(peer: Pe
     assert "ep00003" not in ids
 
     await store.replace([record(1, text="other words", vectors=unit(100))])
-    another = MongoStore(peer.uri, store.database)  # which has written nothing, and so sees by the index alone
-    await another.open()
+    another = await reopened(store)
     dense = {one.episode_id: one.dense for one in (await another.candidates(ask(unit(1)[0], limit=10))).found}
     assert dense.get("ep00001") in (None, pytest.approx(float(unit(100)[0] @ unit(1)[0]), abs=1e-5))
     await another.close()
@@ -343,8 +468,7 @@ async def test_an_old_definition_is_brought_up_to_date(peer: Peer, store: MongoS
     async with Plain(peer.uri) as client:
         windows = client[store.database][collection_name(MODEL)]
         await windows.update_search_index("windows", old)
-        again = MongoStore(peer.uri, store.database)
-        await again.open()
+        again = await reopened(store)
         (described,) = await (await windows.list_search_indexes("windows")).to_list()
     paths = {field["path"] for field in described["latestDefinition"]["fields"] if field["type"] == "filter"}
     assert paths == set(FILTER_FIELDS)
@@ -365,8 +489,7 @@ async def test_a_plain_mongod_is_refused_with_advice(peer: Peer) -> None:
 async def test_small_sets_are_searched_exactly_and_large_ones_by_the_graph(peer: Peer, store: MongoStore) -> None:
     """`exact` holds up to the bound, also for a filter that leaves few of many."""
     await store.insert([record(number, project="few" if number < 3 else "many") for number in range(30)])
-    small = MongoStore(peer.uri, store.database, exact_below=10)
-    await small.open()
+    small = await reopened(store, exact_below=10)
     counters = peer.proxy.counters
 
     async def exact(where: Filter) -> bool:
@@ -386,8 +509,7 @@ async def test_an_episode_of_many_windows_does_not_crowd_out_the_others(peer: Pe
     """As many episodes as asked for are found, though one of them holds the nearest hundred windows."""
     close = unit(1) + np.linspace(0, 0.001, 120, dtype=np.float32)[:, None]
     await store.insert([record(1, vectors=close), *(record(number) for number in range(10, 30, 5))])
-    fresh = MongoStore(peer.uri, store.database)
-    await fresh.open()
+    fresh = await reopened(store)
     found = {one.episode_id for one in (await fresh.candidates(ask(unit(1)[0], limit=5))).found}
     assert found == {"ep00001", "ep00010", "ep00015", "ep00020", "ep00025"}
     await fresh.close()
@@ -421,8 +543,7 @@ async def test_words_find_what_meaning_does_not(peer: Peer, wordy: MongoStore) -
     """A rare word brings its episode in, with both scores; all others get 0 or their own lexical score."""
     batch = [record(number * 10, terms={"plum": 1, **({"quince": 3} if number == 4 else {})}) for number in range(12)]
     await wordy.insert(batch)
-    fresh = MongoStore(peer.uri, wordy.database)
-    await fresh.open()
+    fresh = await reopened(wordy)
     found = await fresh.candidates(ask(-unit(40)[0], "quince", limit=2))
     by_id = {one.episode_id: one for one in found.found}
     assert found.lexical == "$search"
@@ -438,8 +559,7 @@ async def test_words_are_filtered_before_they_are_ranked(peer: Peer, wordy: Mong
     """Project, instance, tags, time and supersession hold on the lexical side alone."""
     await wordy.insert([record(number * 10, terms={"fig": 1}, tags=(f"t{number}", "all")) for number in range(6)])
     await wordy.supersede(["ep00030"], "ep00040")
-    fresh = MongoStore(peer.uri, wordy.database)
-    await fresh.open()
+    fresh = await reopened(wordy)
 
     async def ids(where: Filter) -> set[str]:
         found = await fresh.candidates(CandidateQuery("unknown/model", unit(1)[0], ("fig",), where, 50))
@@ -496,8 +616,7 @@ async def test_lexical_scores_are_those_of_the_embedded_store(peer: Peer, wordy:
         await store.prepare(MODEL, WIDTH)
         await store.insert(batch)
         await store.activate(MODEL)
-    fresh = MongoStore(peer.uri, wordy.database)
-    await fresh.open()
+    fresh = await reopened(wordy)
     for where in (Filter(), Filter(since=BEGIN + timedelta(minutes=150))):
         query = ask(unit(3)[0], *words[:5], "unknown", where=where, limit=6)
         mine, theirs = await fresh.candidates(query), await embedded.candidates(query)

@@ -228,7 +228,7 @@ class Store(Protocol):
     async def count_missing(self, model: str) -> int: ...
 
     async def put_vectors(self, model: str, items: Mapping[str, tuple[str, Vectors]]) -> None:
-        """Episode id -> (content hash it was made from, vectors), in one durable write.
+        """Episode id -> (content hash it was made from, vectors); durable, each episode whole.
 
         An episode whose content hash has changed since, or that is gone, is left out.
         """

@@ -173,7 +173,9 @@ class MongoStore:
 
     async def insert(self, records: Sequence[Record]) -> list[Inserted]:
         await self._prepare_for(records)
-        return [result for batch in mongo_write.batches(records) for result in await self._insert(batch)]
+        return [
+            result for batch in mongo_write.batches(records, mongo_write.weight) for result in await self._insert(batch)
+        ]
 
     async def _insert(self, batch: Sequence[Record]) -> list[Inserted]:
         results = await self._transact(lambda places, session: mongo_write.insert(places, batch, session))
@@ -184,20 +186,24 @@ class MongoStore:
 
     async def replace(self, records: Sequence[Record]) -> list[bool]:
         await self._prepare_for(records)
-        return [result for batch in mongo_write.batches(records) for result in await self._replace(batch)]
+        return [
+            result
+            for batch in mongo_write.batches(records, mongo_write.weight)
+            for result in await self._replace(batch)
+        ]
 
     async def _replace(self, batch: Sequence[Record]) -> list[bool]:
         found = await self._transact(lambda places, session: mongo_write.replace(places, batch, session))
         for record in batch:
             if (superseded := found.get(record.episode.episode_id)) is not None:
-                self._remember(record, superseded)
+                self._remember(record, superseded, rewritten=True)
         return [record.episode.episode_id in found for record in batch]
 
     async def remove(self, removal: Removal) -> tuple[int, int]:
         gone, windows, freed = await self._transact(
             lambda places, session: mongo_write.remove(places, removal, session), long=True
         )
-        self._recent.drop(removal.episode_ids)
+        self._recent.remove(removal.episode_ids)
         await self._read_back(freed)
         return gone, windows
 
@@ -233,12 +239,12 @@ class MongoStore:
         if model not in self._models or vectors.shape[1] != self._models[model].dimension:
             await self.prepare(model, vectors.shape[1])
 
-    def _remember(self, record: Record, superseded: bool) -> None:
+    def _remember(self, record: Record, superseded: bool, rewritten: bool = False) -> None:
         """Let searches see a write before the indexes do, and re-embedding see what it lacks."""
         episode = record.episode
         meta = documents.Meta(episode.project, episode.instance, episode.tags, episode.timestamp, superseded)
         vectors = {} if record.vectors is None else {cast(str, episode.embedding_model): record.vectors}
-        self._recent.put(episode.episode_id, Written(meta, dict(record.terms), vectors))
+        self._recent.put(episode.episode_id, Written(meta, dict(record.terms), vectors), rewritten)
         for model, below in self._complete_below.items():
             if model not in vectors:
                 self._complete_below[model] = min(below, episode.episode_id)
@@ -391,6 +397,10 @@ class MongoStore:
             return
         for _, vectors in items.values():
             await self._prepare_one(model, vectors)
+        for batch in mongo_write.batches(items.items(), lambda item: mongo_write.weight_of_vectors(item[1][1])):
+            await self._put_vectors(model, dict(batch))
+
+    async def _put_vectors(self, model: str, items: Mapping[str, tuple[str, Vectors]]) -> None:
         kept = await self._transact(lambda places, session: mongo_write.embed(places, model, items, session))
         for episode_id, one in kept.items():
             self._recent.embed(episode_id, _written(one, {model: items[episode_id][1]}))

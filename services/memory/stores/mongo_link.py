@@ -16,6 +16,7 @@ from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
     ConnectionFailure,
+    DocumentTooLarge,
     DuplicateKeyError,
     ExecutionTimeout,
     InvalidURI,
@@ -26,7 +27,7 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from anamnesis.kit.errors import AnamnesisError, StorageFull, Unavailable
+from anamnesis.kit.errors import AnamnesisError, StorageFull, TooLarge, Unavailable
 from services.memory.stores.mongo_documents import Stored
 
 READ_SECONDS, WRITE_SECONDS, LONG_SECONDS = 2.5, 5.0, 60.0
@@ -34,8 +35,11 @@ READ_SECONDS, WRITE_SECONDS, LONG_SECONDS = 2.5, 5.0, 60.0
 DUPLICATE_KEY = 11000
 _AUTHENTICATION = {13, 18, 8000}
 _NO_ROOM = {14031}
+_TOO_LARGE = {10334, 17419, 17420}
+"""A document over 16 MB, as it came or as an update made it."""
 _PASSING = {50, 91, 189, 262, 11600, 11602, 10107, 13435, 13436}
 """Deadlines, shutdowns and elections: another try makes sense."""
+_NO_LARGER = "MongoDB keeps no document over 16 MB"
 _DURABLE = WriteConcern(w="majority", j=True)
 
 T = TypeVar("T")
@@ -97,11 +101,14 @@ class Link:
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """A deadline on all operations inside. Raises `Unavailable`, `StorageFull`, or `AnamnesisError` where we erred."""
+    """A deadline on all operations inside.
+
+    Raises `Unavailable`, `StorageFull`, `TooLarge`, or `AnamnesisError` where we erred.
+    """
     try:
         with pymongo.timeout(seconds):
             yield
-    except PyMongoError as error:
+    except (PyMongoError, DocumentTooLarge) as error:
         raise translated(error) from None
 
 
@@ -112,7 +119,9 @@ def is_duplicate(error: PyMongoError) -> bool:
     return isinstance(error, DuplicateKeyError)
 
 
-def translated(error: PyMongoError) -> AnamnesisError:
+def translated(error: PyMongoError | DocumentTooLarge) -> AnamnesisError:
+    if isinstance(error, DocumentTooLarge):  # what the driver says before it asks the server; not one of its errors
+        return TooLarge(_NO_LARGER)
     if isinstance(error, ExecutionTimeout | ConnectionFailure | WaitQueueTimeoutError) or error.timeout:
         return Unavailable("MongoDB does not answer in time; is it running?")
     if isinstance(error, ConfigurationError):  # what a member says of sessions while it starts
@@ -120,6 +129,8 @@ def translated(error: PyMongoError) -> AnamnesisError:
     code = _code(error)
     if code in _NO_ROOM:
         return StorageFull("MongoDB has no room on its disk; free some and try again")
+    if code in _TOO_LARGE:
+        return TooLarge(_NO_LARGER)
     if code in _AUTHENTICATION:
         return Unavailable("MongoDB refuses the user or lacks a right; check ANAMNESIS_MONGODB_URI")
     if code in _PASSING or error.has_error_label("TransientTransactionError"):

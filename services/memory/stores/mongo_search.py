@@ -8,7 +8,7 @@ How a MongoDB without `$search` is served: by meaning alone, and the answer says
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -29,7 +29,7 @@ from services.memory.stores.mongo_documents import (
     stacked,
 )
 from services.memory.stores.mongo_link import Link
-from services.memory.stores.mongo_recent import Recent, best_windows
+from services.memory.stores.mongo_recent import Recent, best_cosines
 from services.memory.stores.mongo_words import Lucene
 
 EXACT_BELOW = 10_000
@@ -114,8 +114,9 @@ class Searcher:
             return {}
         size = await self._size(query.where)
         found = await self._nearest(query, model, size) if size else {}
+        away = best_cosines(await self.vectors(model, self._recent.away(model.name, query.where)), query.vector)
         recent = self._recent.cosines(model.name, query.vector, query.where)
-        return {**found, **recent}
+        return {**_without(found, self._recent.outdated), **away, **recent}
 
     async def _nearest(self, query: CandidateQuery, model: Model, size: int) -> dict[str, float]:
         """What `$vectorSearch` finds: windows, grouped to episodes; more windows where they crowd each other out."""
@@ -183,12 +184,9 @@ class Searcher:
         lacking = [episode_id for episode_id in found if episode_id not in cosines.best]
         known = [episode_id for episode_id in found if episode_id in cosines.best]
         whole, first = await asyncio.gather(self.vectors(model, lacking), self.vectors(model, known, {"window": 0}))
-        if whole:
-            cosines.best.update(zip(whole, best_windows(list(whole.values()), query.vector), strict=True))
-        openings = [(episode_id, vectors[:1]) for part in (whole, first) for episode_id, vectors in part.items()]
-        if openings:
-            values = best_windows([opening for _, opening in openings], query.vector)
-            cosines.opening.update(zip((episode_id for episode_id, _ in openings), values, strict=True))
+        cosines.best.update(best_cosines(whole, query.vector))
+        openings = {episode_id: vectors[:1] for part in (whole, first) for episode_id, vectors in part.items()}
+        cosines.opening.update(best_cosines(openings, query.vector))
 
     async def vectors(self, model: Model, episode_ids: Sequence[str], only: Stored | None = None) -> dict[str, Vectors]:
         """The windows of those that have them, in order; `only` says which windows."""
@@ -214,16 +212,19 @@ class Searcher:
             self._words.scores(query.terms, query.where, query.limit), self._words.weights(query.terms)
         )
         whole = len(scores) < query.limit
+        known = _without(scores, self._recent.outdated)
         # The index may not know the newest writes yet: until it does, they count as texts of average length.
-        for episode_id, score in self._recent.scores(weights, query.where).items():
-            scores.setdefault(episode_id, score)
-        return Words(scores, whole, ceiling=sum(weights.values()))
+        recent = _without(self._recent.scores(weights, query.where), known.keys())
+        unsure = [] if whole else list(_without(recent, self._recent.outdated))
+        if unsure:  # those that it knows are behind its best: their scores are its own, too
+            known.update(await self._words.scores(query.terms, query.where, len(unsure), unsure))
+        return Words({**recent, **known}, whole, ceiling=sum(weights.values()))
 
     async def _fill_words(self, query: CandidateQuery, found: Mapping[str, Stored], words: Words | None) -> None:
         """Lexical scores of those that were found by meaning or as neighbours."""
         if words is None or words.whole:
             return
-        lacking = [episode_id for episode_id in found if episode_id not in words.scores]
+        lacking = [one for one in found if one not in words.scores and one not in self._recent.outdated]
         if lacking:
             words.scores.update(await self._words.scores(query.terms, query.where, len(lacking), lacking))
 
@@ -264,6 +265,10 @@ class Searcher:
 
 
 _SIDES = (("before", "$lt", -1), ("after", "$gt", 1))
+
+
+def _without(scores: Mapping[str, float], those: Set[str]) -> dict[str, float]:
+    return {episode_id: score for episode_id, score in scores.items() if episode_id not in those}
 
 
 def _top(scores: Mapping[str, float], limit: int) -> list[str]:

@@ -4,10 +4,10 @@ An episode, its vectors of all models and the blocklist change together or not a
 two statements leaves what was there before. Functions here may run more than once; only the last run counts.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
+from typing import TypeVar, cast
 
 from pymongo import UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -22,7 +22,11 @@ from services.memory.stores.mongo_documents import Stored
 MOST_BYTES = 16_000_000
 """Text and vectors of one transaction; larger batches are written in several, each whole."""
 
+_WINDOW = 500
+"""Bytes of a window's document beside its vector, about."""
+
 Session = AsyncClientSession
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,21 +39,30 @@ class Places:
     """By model."""
 
 
-def batches(records: Sequence[Record]) -> Iterator[list[Record]]:
-    """The records in order, in lists that fit a transaction."""
-    batch: list[Record] = []
+def batches(items: Iterable[T], weight: Callable[[T], int]) -> Iterator[list[T]]:
+    """The items in order, in lists that fit a transaction."""
+    batch: list[T] = []
     size = 0
-    for record in records:
-        episode = record.episode
-        weight = 3 * (len(episode.summary) + len(episode.raw_exchange or ""))  # the text, and its terms
-        weight += 0 if record.vectors is None else record.vectors.nbytes
-        if batch and size + weight > MOST_BYTES:
+    for item in items:
+        own = weight(item)
+        if batch and size + own > MOST_BYTES:
             yield batch
             batch, size = [], 0
-        batch.append(record)
-        size += weight
+        batch.append(item)
+        size += own
     if batch:
         yield batch
+
+
+def weight(record: Record) -> int:
+    """About how many bytes a record brings to a transaction."""
+    episode = record.episode
+    text = 3 * (len(episode.summary) + len(episode.raw_exchange or ""))  # the text, and its terms
+    return text + (0 if record.vectors is None else weight_of_vectors(record.vectors))
+
+
+def weight_of_vectors(vectors: Vectors) -> int:
+    return vectors.nbytes + _WINDOW * len(vectors)
 
 
 async def insert(places: Places, batch: Sequence[Record], session: Session) -> list[Inserted]:

@@ -75,10 +75,8 @@ class PoolStats(NamedTuple):
     ready: int
     queue_depth: int
     """Texts that wait or are being embedded, of all ranks."""
-    queries_waiting: int
     texts: int
     batches: int
-    busy_seconds: float
     texts_per_second: float
     """Over the last 30 seconds."""
     over_length: int
@@ -125,7 +123,6 @@ class EmbeddingPool:
         self._in_work = 0
         self._queries: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
         self._texts = self._batches = self._over_length = self._restarts = self._failed = 0
-        self._busy_seconds = 0.0
         self._asked = 0.0
         """When the last question came, on the monotonic clock."""
         self._recent: deque[tuple[float, int]] = deque(maxlen=4096)
@@ -348,7 +345,6 @@ class EmbeddingPool:
         self._pace.learn(padded(jobs), answer.seconds)
         self._batches += 1
         self._texts += len(jobs)
-        self._busy_seconds += answer.seconds
         self._recent.append((time.monotonic(), len(jobs)))
         if answer.over_length:
             self._over_length += answer.over_length
@@ -399,10 +395,8 @@ class EmbeddingPool:
             workers=len(self._slots),
             ready=sum(slot.worker is not None for slot in self._slots),
             queue_depth=self._depth(),
-            queries_waiting=self._backlog.depth(Rank.QUERY),
             texts=self._texts,
             batches=self._batches,
-            busy_seconds=self._busy_seconds,
             texts_per_second=sum(count for at, count in self._recent if at >= since) / _RATE_SECONDS,
             over_length=self._over_length,
             restarts=self._restarts,

@@ -133,11 +133,6 @@ class Registry:
         self._own[model.name] = model.model_copy(update={"path": str(path)})
         return self.get(model.name)
 
-    def unregister(self, name: str) -> None:
-        """Forget a model of the user's; its files stay. Raises `NotFound`."""
-        if self._own.pop(name, None) is None:
-            raise NotFound(f"no model of your own is called {name}")
-
     def locate(self, name: str) -> Path | None:
         """The directory of a known model on this machine, without any network. Raises `NotFound`."""
         model = self.get(name)

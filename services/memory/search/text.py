@@ -200,11 +200,6 @@ def tokens_of(directory: Path) -> Tokens:
     return spans
 
 
-def windows(text: str, max_tokens: int, tokens: Tokens = bytes_as_tokens, prefix: str = "") -> list[str]:
-    """The windows of `cut`, for callers that embed them."""
-    return list(cut(text, max_tokens, tokens, prefix).windows)
-
-
 def cut(text: str, max_tokens: int, tokens: Tokens = bytes_as_tokens, prefix: str = "") -> Cut:
     """Cut a text into overlapping windows that a model reads whole, each with `prefix` before it.
 

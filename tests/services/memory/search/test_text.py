@@ -92,14 +92,14 @@ def test_windows_hold_every_character(passage: str, limit: int) -> None:
 @given(texts, st.integers(16, 512))
 def test_without_a_tokenizer_windows_hold_by_bytes(passage: str, limit: int) -> None:
     """Where no tokenizer can be read, no window has more bytes than the model takes tokens."""
-    for window in text.windows(passage, limit):
+    for window in text.cut(passage, limit).windows:
         assert len(window.encode()) <= max(limit, 4)
 
 
 def test_neighbouring_windows_overlap() -> None:
     """Each window begins before its predecessor ends, so a sentence on the border is whole in one of them."""
     passage = " ".join(f"w{number}" for number in range(900))
-    cut = [window.split() for window in text.windows(passage, LIMIT, minilm())]
+    cut = [window.split() for window in text.cut(passage, LIMIT, minilm()).windows]
     for before, after in itertools.pairwise(cut):
         assert len(set(before) & set(after)) >= 0.1 * len(before)
 
@@ -125,7 +125,7 @@ def test_a_short_text_is_one_window() -> None:
 def test_the_prefix_takes_room() -> None:
     """Windows leave room for what the engine puts before each passage."""
     prefix = "Represent this sentence for searching relevant passages: "
-    for window in text.windows(hostile()["code"], LIMIT, minilm(), prefix):
+    for window in text.cut(hostile()["code"], LIMIT, minilm(), prefix).windows:
         assert len(whole()(prefix + window)) <= LIMIT
 
 

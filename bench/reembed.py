@@ -160,7 +160,9 @@ class Instant:
         self.model = model
         self.peak = 0
 
-    async def embed(self, texts: Sequence[str], *, background: bool = False) -> list[Vectors]:
+    async def embed(
+        self, texts: Sequence[str], *, background: bool = False, stop: asyncio.Event | None = None
+    ) -> list[Vectors]:
         self.peak = max(self.peak, psutil.Process().memory_info().rss)
         vectors = np.random.default_rng(0).normal(size=(3, self.model.dimension)).astype(np.float32)
         return [vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for _ in texts]

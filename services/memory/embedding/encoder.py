@@ -14,7 +14,9 @@ from services.memory.search.text import Tokens, cut, tokens_of
 from services.memory.stores.base import Vector, Vectors
 
 _GROUP = 64
-"""Windows handed to the pool at a time, so that one large batch cannot fill its queue."""
+"""Windows handed to the pool at a time, at most, so that one large batch cannot fill its queue."""
+_GROUP_SECONDS = 5.0
+"""How long the workers may take for them: with a large model fewer go at a time, as a stop waits for these."""
 _PASSAGE_SECONDS = 600.0
 """For one group: a large model on a small processor embeds a window a second, behind other writers."""
 _BACKGROUND_SECONDS = 3600.0
@@ -58,17 +60,26 @@ class Encoder:
         vector: Vector = (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)
         return vector
 
-    async def embed(self, texts: Sequence[str], *, background: bool = False) -> list[Vectors]:
-        """Per text the (w d) unit vectors of its windows; raises what the pool raises."""
+    async def embed(
+        self, texts: Sequence[str], *, background: bool = False, stop: asyncio.Event | None = None
+    ) -> list[Vectors]:
+        """Per text the (w d) unit vectors of its windows; raises what the pool raises.
+
+        Once `stop` is set no more windows are begun, and texts that are not complete by then are left out: the
+        vectors are those of the first texts.
+        """
         windows = await asyncio.get_running_loop().run_in_executor(self._threads, self._cut, texts)
         flat = [window for own in windows for window in own]
         deadline = _BACKGROUND_SECONDS if background else _PASSAGE_SECONDS
-        pieces = [
-            await self.pool.embed_passages(flat[start : start + _GROUP], background=background, deadline=deadline)
-            for start in range(0, len(flat), _GROUP)
-        ]
-        rows = np.concatenate(pieces) if pieces else np.empty((0, self.model.dimension), np.float32)
-        return np.split(rows, np.cumsum([len(own) for own in windows])[:-1])
+        pieces = [np.empty((0, self.model.dimension), np.float32)]
+        done = 0
+        while done < len(flat) and not (stop is not None and stop.is_set()):
+            group = _group(flat[done : done + _GROUP], self.pool.pace * _GROUP_SECONDS)
+            pieces.append(await self.pool.embed_passages(group, background=background, deadline=deadline))
+            done += len(group)
+        ends = np.cumsum([len(own) for own in windows])
+        ends = ends[ends <= done]
+        return np.split(np.concatenate(pieces), ends)[: len(ends)]
 
     def _cut(self, texts: Sequence[str]) -> list[tuple[str, ...]]:
         model = self.model
@@ -82,3 +93,9 @@ class Encoder:
     async def close(self, drain: float = 10.0) -> None:
         """Let what is under way end for up to `drain` seconds, then end the workers."""
         await self.pool.close(drain)
+
+
+def _group(windows: list[str], room: float) -> list[str]:
+    """The first of the windows, at least one, that have no more characters than there is room for."""
+    ends = np.cumsum([len(window) for window in windows])
+    return windows[: max(1, int(np.searchsorted(ends, room, side="right")))]

@@ -200,7 +200,7 @@ class EmbeddingPool:
         storable = (text.encode("utf-8", "replace").decode() for text in texts)
         self._backlog.admit(
             [Job(request, row, text) for row, text in enumerate(storable)],
-            self._pace.per_second * max(1, len(self._slots)),
+            self.pace,
         )
         self._wake.set()
         seconds = self.options.deadline if deadline is None else deadline
@@ -212,6 +212,11 @@ class EmbeddingPool:
         finally:
             request.done.cancel()  # what nobody waits for is not embedded
         return vectors
+
+    @property
+    def pace(self) -> float:
+        """Characters that the workers embed in a second, all together, as far as they know by now."""
+        return self._pace.per_second * max(1, len(self._slots))
 
     # Cores ------------------------------------------------------------------------------------
 

@@ -46,6 +46,9 @@ _SWITCH_SECONDS = (10.0, 20.0, 40.0, 80.0, 120.0)
 _GRACE_SECONDS = 10.0
 """How long searches that began with the old model still find its vectors."""
 _RATE_SECONDS = 60.0
+_CLOSE_SECONDS = 40.0
+"""What a stop waits for the windows in work. Supervisors kill after 90 s and more, of which requests may take 20."""
+_CANCEL_SECONDS = 5.0
 _WRITE_SECONDS = 2.0
 """How long writers may write freely between two times of being shut out."""
 _LOOK = 8
@@ -60,7 +63,10 @@ class BatchEncoder(Protocol):
     @property
     def model(self) -> EmbeddingModel: ...
 
-    async def embed(self, texts: Sequence[str], *, background: bool = False) -> list[Vectors]: ...
+    async def embed(
+        self, texts: Sequence[str], *, background: bool = False, stop: asyncio.Event | None = None
+    ) -> list[Vectors]:
+        """Once told to stop, what is left undone is left out: the vectors are those of the first texts."""
 
     async def close(self) -> None: ...
 
@@ -115,8 +121,8 @@ class Reembedder:
         self._task: asyncio.Task[None] | None = None
         self._control = asyncio.Lock()
         self._stop = asyncio.Event()
-        self._sealed = False
-        """The last write of this run has begun: too late to pause."""
+        self._deciding = asyncio.Lock()
+        """Held over a write that ends a move, or pauses it, and what follows from it: only one of both happens."""
         self._held: set[str] = set()
         self._claiming = asyncio.Lock()
         self._saved: deque[tuple[float, int]] = deque(maxlen=10_000)
@@ -131,19 +137,23 @@ class Reembedder:
         if self._plan.state is ReembedState.RUNNING or self._plan.drop:
             self._begin()
 
-    async def close(self, seconds: float = 25.0) -> None:
-        """Stop; batches in work get so many seconds to be embedded and saved. It goes on at the next `open`."""
+    async def close(self, seconds: float = _CLOSE_SECONDS) -> None:
+        """Stop; what is in work gets so many seconds to be embedded and saved. It goes on at the next `open`."""
         self._stop.set()
         if self._task is not None:
             await asyncio.wait([self._task], timeout=seconds)
             self._task.cancel()
-            await asyncio.wait([self._task], timeout=seconds)
+            await asyncio.wait([self._task], timeout=_CANCEL_SECONDS)
             self._task = None
 
     @property
     def busy(self) -> bool:
         """Something is being embedded, switched or removed."""
         return self._task is not None and not self._task.done()
+
+    @property
+    def _moves(self) -> bool:
+        return self._plan.state is ReembedState.RUNNING and self.busy
 
     # Control ----------------------------------------------------------------------------------
 
@@ -154,12 +164,12 @@ class Reembedder:
         """
         async with self._control:
             plan = self._plan
-            if plan.state is ReembedState.RUNNING:
+            if self._moves:
                 if plan.model != model:
                     raise Conflict(f"the store is being moved to {plan.model}: pause that first")
                 return await self.status()
             await self._ended()
-            left = {plan.model} if plan.state in (ReembedState.PAUSED, ReembedState.FAILED) else set()
+            left = set() if plan.state is ReembedState.IDLE else {plan.model}
             unneeded = (left | set(self._plan.drop)) - {model, self._host.active.name, None}
             await self._keep(
                 Plan(
@@ -177,16 +187,18 @@ class Reembedder:
     async def pause(self) -> ReembedStatus:
         """Stop after the batches in work, which are kept. Raises `Conflict` when nothing is running."""
         async with self._control:
-            if self._plan.state is not ReembedState.RUNNING or self._sealed:
-                raise Conflict("no re-embedding is running")
-            self._stop.set()
-            await self._keep(self._plan.model_copy(update={"state": ReembedState.PAUSED}))
+            async with self._deciding:
+                if self._plan.state is not ReembedState.RUNNING:
+                    raise Conflict("no re-embedding is running")
+                # Kept before it is done: where the store is away, the move goes on.
+                await self._keep(self._plan.model_copy(update={"state": ReembedState.PAUSED}))
+                self._stop.set()
             return await self.status()
 
     async def resume(self) -> ReembedStatus:
-        """Go on where it stopped. Raises `Conflict` when nothing was paused or has failed."""
+        """Go on where it stopped. Raises `Conflict` when nothing has stopped."""
         async with self._control:
-            if self._plan.state not in (ReembedState.PAUSED, ReembedState.FAILED):
+            if self._moves or self._plan.state is ReembedState.IDLE:
                 raise Conflict("no re-embedding is paused")
             await self._ended()
             await self._keep(self._plan.model_copy(update={"state": ReembedState.RUNNING, "error": None}))
@@ -220,7 +232,6 @@ class Reembedder:
 
     def _begin(self) -> None:
         self._stop = asyncio.Event()
-        self._sealed = False
         self._saved.clear()
         self._held.clear()
         self._task = asyncio.create_task(self._run(), name="reembed")
@@ -245,11 +256,12 @@ class Reembedder:
 
     async def _fail(self, reason: str) -> None:
         logger().error("re-embedding failed", model=self._plan.model, reason=reason)
-        if self._plan.state is ReembedState.RUNNING:
-            failed = self._plan.model_copy(update={"state": ReembedState.FAILED, "error": reason})
-            self._plan = failed
+        async with self._deciding:
+            if self._plan.state is not ReembedState.RUNNING:
+                return
+            self._plan = self._plan.model_copy(update={"state": ReembedState.FAILED, "error": reason})
             try:
-                await self._keep(failed)
+                await self._keep(self._plan)
             except AnamnesisError as error:  # the store is away: at the next start it goes on by itself
                 logger().error("re-embedding could not note its failure", reason=error.message)
 
@@ -266,8 +278,9 @@ class Reembedder:
                 await self._change_over(encoder)
             else:
                 total = await self._total()
-                if self._seal():
-                    await self._keep(self._finished(total))
+                async with self._deciding:
+                    if not self._stop.is_set():
+                        await self._keep(self._finished(total))
         finally:
             if moving and self._host.active.name != model:
                 await encoder.close()
@@ -286,11 +299,6 @@ class Reembedder:
         finally:
             opening.cancel()
             stopped.cancel()
-
-    def _seal(self) -> bool:
-        """Claim the right to the last write; false = told to stop before."""
-        self._sealed = not self._stop.is_set()
-        return self._sealed
 
     async def _patiently(self, encoder: BatchEncoder) -> None:
         """Embed all that is missing; what passes by itself (a database that restarts) is waited for."""
@@ -369,7 +377,7 @@ class Reembedder:
                 return
             began = time.monotonic()
             try:
-                await self._embed(encoder, batch, background=True)
+                saved = await self._embed(encoder, batch, background=True)
             finally:
                 self._held.difference_update(ids)
             if lanes is not None and time.monotonic() - began < _QUICK_SECONDS:
@@ -377,9 +385,9 @@ class Reembedder:
                     lanes.create_task(self._lane(encoder))
             lanes = None
             last = ids
-            self._saved.append((time.monotonic(), len(batch)))
+            self._saved.append((time.monotonic(), saved))
             self._batches += 1
-            self._embedded += len(batch)
+            self._embedded += saved
             if len(batch) < self._size:
                 return  # the end, but for what is being written just now: that is for the switch to look at
 
@@ -392,12 +400,17 @@ class Reembedder:
             self._held.update(one.episode_id for one in batch)
             return batch
 
-    async def _embed(self, encoder: BatchEncoder, batch: Sequence[Episode], *, background: bool) -> None:
-        """Vectors for a batch, saved in one durable write: the checkpoint."""
+    async def _embed(self, encoder: BatchEncoder, batch: Sequence[Episode], *, background: bool) -> int:
+        """Vectors for a batch, or for its first episodes when told to stop meanwhile; gives how many.
+
+        Saved in one durable write: the checkpoint.
+        """
         texts = [passage(one.summary, one.raw_exchange) for one in batch]
-        vectors = await encoder.embed(texts, background=background)
-        items = {one.episode_id: (one.content_hash, own) for one, own in zip(batch, vectors, strict=True)}
-        await self._store.put_vectors(encoder.model.name, items)
+        vectors = await encoder.embed(texts, background=background, stop=self._stop)
+        items = {one.episode_id: (one.content_hash, own) for one, own in zip(batch, vectors, strict=False)}
+        if items:
+            await self._store.put_vectors(encoder.model.name, items)
+        return len(items)
 
     # The switch -------------------------------------------------------------------------------
 
@@ -414,7 +427,6 @@ class Reembedder:
                     return
             except (DeadlineExceeded, Unavailable, Busy) as error:
                 logger().warning("embedding model not switched yet", reason=error.message)
-            self._sealed = False
             await self._store.activate(old)
             await self._patiently(encoder)
         if not self._stop.is_set():
@@ -433,12 +445,13 @@ class Reembedder:
             if await self._store.count_missing(model):
                 return False
             finished = self._finished(await self._total(), drop=self._host.active.name)
-            if not self._seal():
-                return False
             documents: dict[str, JsonObject] = {ACTIVE: {"model": model}, PLAN: finished.model_dump(mode="json")}
-            await self._store.write_many(KIND, documents)
-            self._plan = finished
-            self._host.adopt()
+            async with self._deciding:
+                if self._stop.is_set():
+                    return False
+                await self._store.write_many(KIND, documents)
+                self._plan = finished
+                self._host.adopt()
         logger().info("embedding model switched", model=model, episodes=finished.total)
         return True
 

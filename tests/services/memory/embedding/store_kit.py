@@ -58,7 +58,9 @@ class Hashed:
         for _ in range(batches):
             self._permits.release()
 
-    async def embed(self, texts: Sequence[str], *, background: bool = False) -> list[Vectors]:
+    async def embed(
+        self, texts: Sequence[str], *, background: bool = False, stop: asyncio.Event | None = None
+    ) -> list[Vectors]:
         if self._permits is not None:
             await self._permits.acquire()
         await asyncio.sleep(self._pause)
@@ -78,9 +80,11 @@ class Slow(Hashed):
         super().__init__(model, pause=seconds)
         self._alone = asyncio.Lock()
 
-    async def embed(self, texts: Sequence[str], *, background: bool = False) -> list[Vectors]:
+    async def embed(
+        self, texts: Sequence[str], *, background: bool = False, stop: asyncio.Event | None = None
+    ) -> list[Vectors]:
         async with self._alone:
-            return await super().embed(texts, background=background)
+            return await super().embed(texts, background=background, stop=stop)
 
 
 class Desk:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.embedding import ReembedState
 from anamnesis.kit.errors import Conflict, StorageFull, Unavailable
 from services.memory.embedding import reembed
 from services.memory.embedding.gate import Gate
 from services.memory.embedding.reembed import ACTIVE, KIND, PLAN
 from services.memory.search.text import terms
-from services.memory.stores.base import CandidateQuery, Filter
+from services.memory.stores.base import CandidateQuery, Filter, Vectors
 from services.memory.stores.sqlite import SqliteStore
 from tests.services.memory.embedding.store_kit import (
     NEW,
@@ -165,6 +166,77 @@ async def test_a_stop_saves_the_batch_in_work_and_a_start_goes_on(store: SqliteS
     await until_idle(again)
     assert again.active == NEW
     assert sum(again.encoders["new"].batches) == 200 - done
+
+
+class OneByOne(Hashed):
+    """An encoder that embeds one text after the other, and looks between them whether it is to stop."""
+
+    async def embed(
+        self, texts: Sequence[str], *, background: bool = False, stop: asyncio.Event | None = None
+    ) -> list[Vectors]:
+        done: list[Vectors] = []
+        for text in texts:
+            if stop is not None and stop.is_set():
+                break
+            done += await super().embed([text])
+        return done
+
+
+async def test_a_stop_saves_the_episodes_that_are_done(store: SqliteStore) -> None:
+    """Of a batch that would take too long, the episodes embedded by the time of the stop are kept."""
+    new = OneByOne(NEW, permits=20)
+    desk = await _with(store, 50, new)
+    await desk.reembedder.start("new", 50)
+    async with asyncio.timeout(30):
+        while len(new.batches) < 20:  # noqa: ASYNC110 - the encoder tells nobody
+            await asyncio.sleep(0.005)
+    closing = asyncio.create_task(desk.reembedder.close())
+    await asyncio.sleep(0)
+    new.permit(1)
+    await closing
+    assert 50 - await store.count_missing("new") == 21
+
+
+async def test_a_pause_that_cannot_be_kept_changes_nothing(tmp_path: Path) -> None:
+    """Where the store is away when a pause is asked for, that is told, and the move goes on to its end."""
+    store = Forgetful(tmp_path / "store.db")
+    await store.open()
+    new = Hashed(NEW, permits=2)
+    desk = await _with(store, 40, new)
+    await desk.reembedder.start("new", 10)
+    store.away = True
+    with pytest.raises(Unavailable):
+        await desk.reembedder.pause()
+    store.away = False
+    assert (await desk.reembedder.status()).state is ReembedState.RUNNING
+    new.permit(10)
+    await until_idle(desk)
+    assert desk.active == NEW
+    await store.close()
+
+
+class Forgetful(SqliteStore):
+    """A store that keeps no documents while it is away."""
+
+    away = False
+
+    async def write(self, kind: str, key: str, value: JsonObject, expect: int | None = None) -> int | None:
+        if self.away:
+            raise Unavailable("away")
+        return await super().write(kind, key, value, expect)
+
+
+@pytest.mark.parametrize("again", ["start", "resume"])
+async def test_a_move_without_a_task_can_be_taken_up(store: SqliteStore, again: str) -> None:
+    """A move that is kept as running, but has ended, goes on when it is started or resumed."""
+    new = Hashed(NEW, permits=2)
+    desk = await _with(store, 40, new)
+    await desk.reembedder.start("new", 10)
+    await desk.reembedder.close(seconds=0.1)
+    new.permit(10)
+    await (desk.reembedder.resume() if again == "resume" else desk.reembedder.start("new", 10))
+    await until_idle(desk)
+    assert desk.active == NEW
 
 
 async def test_a_stop_does_not_wait_for_ever(store: SqliteStore) -> None:
@@ -376,7 +448,7 @@ from services.memory.stores.sqlite import SqliteStore
 from tests.services.memory.embedding.store_kit import NEW, OLD, Desk, Hashed
 
 class Told(Hashed):
-    async def embed(self, texts, *, background=False):
+    async def embed(self, texts, *, background=False, stop=None):
         vectors = await super().embed(texts, background=background)
         print("batch", flush=True)
         return vectors

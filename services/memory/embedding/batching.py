@@ -101,6 +101,11 @@ class Backlog:
         """Characters that wait at this rank or before it."""
         return sum(job.cost for other in Rank if other <= rank for job in self._queues[other])
 
+    def fits(self, rank: Rank, texts: int) -> bool:
+        """Whether a request of so many texts would be taken now."""
+        waiting = self.depth(rank)
+        return not waiting or waiting + texts <= self._limits[rank]
+
     def admit(self, jobs: Sequence[Job], pace: float) -> None:
         """Queue the texts of one request. Raises `Busy` when they do not fit.
 
@@ -110,9 +115,9 @@ class Backlog:
         rank = jobs[0].request.rank
         # Texts that nobody waits for any more must not pile up while no worker takes them.
         self._queues[rank] = deque(job for job in self._queues[rank] if not job.request.done.done())
-        waiting = len(self._queues[rank])
-        if waiting and waiting + len(jobs) > self._limits[rank]:
+        if not self.fits(rank, len(jobs)):
             seconds = min(60.0, max(1.0, math.ceil(self.cost(rank) / pace)))
+            waiting = self.depth(rank)
             raise Busy(f"{waiting} texts wait to be embedded already: try again in {seconds:.0f} s", None, seconds)
         # Like lengths side by side; the vectors find their rows again by number.
         self._queues[rank].extend(sorted(jobs, key=lambda job: job.cost))

@@ -146,6 +146,7 @@ class EmbeddingPool:
     async def close(self, drain: float = 10.0) -> None:
         """Take no more requests, let those under way end for up to `drain` seconds, then end the workers."""
         self._closing = True
+        self._changed.set()
         await self._until(lambda: not self._depth() or not any(slot.worker for slot in self._slots), drain)
         slots, self._slots = self._slots, []
         await _cancel(slots)
@@ -185,6 +186,11 @@ class EmbeddingPool:
         if not texts:
             return np.empty((0, self.model.dimension), dtype=np.float32)
         rank = Rank.BACKGROUND if background else Rank.PASSAGE
+        if background:  # whoever has all the time waits for room in the queue, instead of being told to come again
+            await self._until(
+                lambda: self._closing or self._fault is not None or self._backlog.fits(rank, len(texts)),
+                self.options.deadline if deadline is None else deadline,
+            )
         return await self._embed([self.model.passage_prefix + text for text in texts], rank, deadline)
 
     async def _embed(self, texts: list[str], rank: Rank, deadline: float | None) -> NDArray[np.float32]:

@@ -206,6 +206,16 @@ async def test_full_queue_refuses(tiny_pool: EmbeddingPool) -> None:
     flood.cancel()
 
 
+async def test_the_background_waits_for_room(tiny_pool: EmbeddingPool) -> None:
+    """Requests of a re-embedding that do not all fit into the queue wait for their turn; none is refused."""
+    texts = [f"many words of passage {number} " * 10 for number in range(60)]
+    lanes = [tiny_pool.embed_passages(texts, background=True) for _ in range(6)]  # 360 texts, of which 100 may wait
+    first, *others = await asyncio.gather(*lanes)
+    assert first.shape == (60, 32)
+    for other in others:
+        np.testing.assert_allclose(other, first, atol=1e-5)
+
+
 async def test_deadline_is_kept(shipped_pool: EmbeddingPool) -> None:
     """A request that takes too long ends in an error at its deadline, and no worker goes on with it."""
     began = time.monotonic()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from anamnesis.contracts.embedding import CpuShare, EmbeddingModel
 from anamnesis.kit.errors import BadRequest, DeadlineExceeded, TooLarge, Unavailable
 from anamnesis.kit.logs import logger
-from services.memory.embedding import cpu
+from services.memory.embedding import cpu, room
 from services.memory.embedding.batching import Backlog, Job, Pace, Rank, Request, padded
 from services.memory.embedding.process import Answer, BatchRefused, WorkerDied, WorkerProcess
 from services.memory.embedding.wire import Load
@@ -48,7 +48,9 @@ class PoolOptions:
     threads: int = 1
     """Threads of one worker; more than one is slower when the cores are shared."""
     max_workers: int = 4
-    """Bound on workers, whatever the number of cores: each holds a model of its own in memory."""
+    """Bound on workers, whatever the number of cores."""
+    memory: int | None = None
+    """Bytes that all workers may take, as estimated: each holds a model of its own. One worker there is always."""
     queue_limit: int = 2048
     """Texts that may wait, for passages and for re-embedding each."""
     query_limit: int = 256
@@ -244,26 +246,42 @@ class EmbeddingPool:
         if self._slots:
             self._resize()
 
-    async def promote(self) -> None:
-        """Give up niceness: this pool now serves. Where the system forbids that, workers are replaced one for one."""
-        held = [slot for slot in self._slots if slot.nice]
-        stuck = [slot for slot in held if slot.worker is None or not cpu.raise_priority(slot.worker.pid)]
-        for slot in held:
-            slot.nice = 0
-        if not stuck:
-            return
-        fresh = [self._open_slot(nice=0) for _ in stuck]
-        await self._until(lambda: self._closing or all(slot.worker for slot in fresh), self.options.start_timeout)
-        self._retire(stuck)
+    async def promote(self, options: PoolOptions) -> None:
+        """Serve by these options from now on: no longer nice, and with as many workers as they allow.
+
+        Where the system does not let a worker be less nice it is replaced, one after the other, as each takes memory.
+        """
+        self.options = options
+        for slot in tuple(self._slots):
+            if slot.worker is not None and cpu.raise_priority(slot.worker.pid):
+                slot.nice = options.nice
+            elif slot.nice != options.nice:
+                await self._replace(slot)
+            if self._closing:
+                return
+        if self._slots:
+            self._resize()
+
+    async def _replace(self, slot: _Slot) -> None:
+        """End a worker when its successor is ready; a worker that is nice is better than none."""
+        fresh = self._open_slot()
+        await self._until(lambda: self._closing or fresh.worker is not None, self.options.start_timeout)
+        superfluous = slot if fresh.worker is not None else fresh
+        self._retire([superfluous])
+        if superfluous.task is not None:
+            await asyncio.wait({superfluous.task}, timeout=self.options.batch_timeout)
 
     def _resize(self) -> None:
-        wanted = max(1, min(self.options.max_workers, len(self._cores) // max(1, self.options.threads)))
+        wanted = min(self.options.max_workers, len(self._cores) // max(1, self.options.threads))
+        if self.options.memory is not None:
+            wanted = min(wanted, self.options.memory // room.of_a_worker(self._directory))
+        wanted = max(1, wanted)
         while len(self._slots) < wanted:
-            self._open_slot(self.options.nice)
+            self._open_slot()
         self._retire(self._slots[wanted:])
 
-    def _open_slot(self, nice: int) -> _Slot:
-        slot = _Slot(nice)
+    def _open_slot(self) -> _Slot:
+        slot = _Slot(self.options.nice)
         self._slots.append(slot)
         slot.task = asyncio.create_task(self._serve(slot), name="embedding-worker")
         return slot

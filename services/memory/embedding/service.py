@@ -15,6 +15,7 @@ from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.embedding import CpuShare, EmbeddingConfig, EmbeddingModel, ModelChoice, ReembedStatus
 from anamnesis.kit.errors import BadRequest, Unavailable
 from anamnesis.kit.logs import logger
+from services.memory.embedding import room
 from services.memory.embedding.cpu import allot
 from services.memory.embedding.encoder import Encoder
 from services.memory.embedding.gate import Gate
@@ -27,6 +28,8 @@ from services.memory.stores.base import Store, Vector, Vectors
 SHARE = "cpu"
 OWN = "models"
 _BACKGROUND_NICE = 10
+_SERVING, _MOVING = 2, 4
+"""The part of the memory that the workers may take that serve, and those of a move; the rest is for all else."""
 
 
 class Embedding:
@@ -36,7 +39,10 @@ class Embedding:
         self._store = store
         self._settings = settings
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="windows")
-        self._options = PoolOptions(precision=settings.embedding_dtype, queue_limit=settings.embed_queue)
+        self._memory = room.allowed()
+        self._options = PoolOptions(
+            precision=settings.embedding_dtype, queue_limit=settings.embed_queue, memory=self._part(_SERVING)
+        )
         self._share = CpuShare(percent=settings.embedding_cpu_percent)
         self._gate = Gate()
         self._reembedder = Reembedder(store, self, self._gate)
@@ -174,7 +180,8 @@ class Embedding:
         """For the re-embedder: the active encoder, or a new one whose workers stand back behind those that serve."""
         if name == self.active.name:
             return self._serving
-        self._borrowed = await self._start(name, replace(self._options, nice=_BACKGROUND_NICE))
+        options = replace(self._options, nice=_BACKGROUND_NICE, memory=self._part(_MOVING))
+        self._borrowed = await self._start(name, options)
         return self._borrowed
 
     def adopt(self) -> None:
@@ -187,7 +194,7 @@ class Embedding:
         if self._old is not None:
             await self._old.close()
             self._old = None
-        await self._serving.pool.promote()
+        await self._serving.pool.promote(self._options)
 
     # Small things -----------------------------------------------------------------------------
 
@@ -200,6 +207,9 @@ class Embedding:
     async def _start(self, name: str, options: PoolOptions) -> Encoder:
         directory = await self._registry.obtain(name)
         return await Encoder.open(self._registry.get(name), directory, self._share, options, self._threads)
+
+    def _part(self, of: int) -> int | None:
+        return None if self._memory is None else self._memory // of
 
     def _registry_with(self, own: Sequence[EmbeddingModel]) -> Registry:
         settings = self._settings

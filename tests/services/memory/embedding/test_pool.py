@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from anamnesis.contracts.embedding import CpuShare, EmbeddingModel
 from anamnesis.kit.errors import BadRequest, Busy, DeadlineExceeded, TooLarge, Unavailable
-from services.memory.embedding import cpu
+from services.memory.embedding import cpu, room
 from services.memory.embedding.pool import EmbeddingPool, PoolOptions
 from services.memory.embedding.process import WorkerProcess
 from services.memory.embedding.wire import Load
@@ -72,7 +73,7 @@ def _cores(pid: int) -> set[frozenset[int]]:
 
 
 async def _gone(pid: int, seconds: float = 10.0) -> bool:
-    for _ in range(int(seconds / 0.05)):
+    for _ in range(1 + int(seconds / 0.05)):
         if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
             return True
         await asyncio.sleep(0.05)
@@ -337,29 +338,55 @@ async def test_a_pool_in_the_background_steps_forward(tiny: EmbeddingModel, open
     """Workers of a background pool are nice; promoted, they (or their successors) are not, and none was missed."""
     async with open_pool(tiny, PoolOptions(precision="fp32", nice=10)) as pool:
         assert psutil.Process(pool.pids[0]).nice() == 10
-        await pool.promote()
+        await pool.promote(FP32)
         assert [psutil.Process(pid).nice() for pid in pool.pids] == [0]
         await pool.embed_query("still there")
+
+
+@pytest.mark.skipif(len(cpu.usable()) < 2, reason="this machine gives us one core")
+@pytest.mark.slow
+async def test_memory_bounds_the_workers(tiny: EmbeddingModel, open_pool: OpenPool) -> None:
+    """There are no more workers than fit into the memory given, and one at least; a promotion may bring more."""
+    assert tiny.path is not None
+    two = CpuShare(cores=cpu.usable()[:2])
+    one = room.of_a_worker(Path(tiny.path))
+    async with open_pool(tiny, replace(FP32, memory=1, nice=10), two) as pool:
+        assert pool.stats().workers == 1
+        await pool.promote(replace(FP32, memory=2 * one - 1))
+        assert pool.stats().workers == 1
+        await pool.promote(replace(FP32, memory=2 * one))
+        assert pool.stats().workers == 2
 
 
 @pytest.mark.slow
 async def test_promotion_without_the_right(
     tiny: EmbeddingModel, open_pool: OpenPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the system does not let a process be less nice, a successor is ready before the nice worker goes."""
+    """Where the system does not let a process be less nice, successors take the place of nice workers one by one."""
 
     def refuse(which: int, who: int, priority: int) -> None:
         raise PermissionError
 
-    async with open_pool(tiny, PoolOptions(precision="fp32", nice=10)) as pool:
-        (pid,) = pool.pids
+    cores = cpu.usable()[:2]
+    before = {child.pid for child in psutil.Process().children()}
+    async with open_pool(tiny, PoolOptions(precision="fp32", nice=10), CpuShare(cores=cores)) as pool:
+        async with asyncio.timeout(60):
+            while len(pool.pids) < len(cores):  # noqa: ASYNC110 - processes tell nobody
+                await asyncio.sleep(0.05)
+        nice = pool.pids
         monkeypatch.setattr(os, "setpriority", refuse)
-        promotion = asyncio.create_task(pool.promote())
+        promotion = asyncio.create_task(pool.promote(FP32))
+        most = 0
         while not promotion.done():
-            assert pool.pids
+            assert len(pool.pids) >= len(cores)
+            workers = {child.pid for child in psutil.Process().children()} - before
+            most = max(most, len(workers - {pid for pid in nice if await _gone(pid, 0)}))
             await asyncio.sleep(0.01)
-        assert await _gone(pid)
-        assert [psutil.Process(pid).nice() for pid in pool.pids] == [0]
+        await promotion
+        for pid in nice:
+            assert await _gone(pid)
+        assert [psutil.Process(pid).nice() for pid in pool.pids] == [0] * len(cores)
+        assert most <= len(cores) + 1
 
 
 @pytest.mark.slow

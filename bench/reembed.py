@@ -239,6 +239,7 @@ async def speed(
         settings = MemorySettings(data_dir=Path(scratch), allow_downloads=False, embedding_cpu_percent=50)
         embedding = Embedding(store, settings)
         await embedding.open()
+        await embedding.opened()
         await embedding.passages(["warm up " * number for number in (3, 30, 300)])
         await ask(pipe, ["warm up " * number for number in (3, 30, 300)], False, True)
         for turn in range(rounds):

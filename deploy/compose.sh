@@ -92,17 +92,40 @@ compose_settings() {
   compose_prepare && compose_sources
 }
 
-# Start and wait. When something does not get ready, show which and its last lines, instead of a bare exit code.
+# What memory says that it waits for; nothing when it says nothing.
+compose_reason() {
+  compose exec -T memory python -c '
+import json, urllib.error, urllib.request
+try:
+    urllib.request.urlopen("http://127.0.0.1:3012/ready", timeout=4)
+except urllib.error.HTTPError as error:
+    print(json.load(error)["error"]["message"])
+' 2>/dev/null || true
+}
+
+# Start and wait. A large embedding model takes longer to be fetched than one waits for anything else: as long as more
+# of it comes, wait on. When something does not get ready, show which and its last lines, instead of a bare exit code.
 compose_run() {
+  local reason said=
+  until compose up --detach --no-build --wait --wait-timeout "${ANAMNESIS_WAIT:-300}" "$@"; do
+    reason=$(compose_reason)
+    if [[ $reason != *"is being fetched ("* || $reason == "$said" ]]; then
+      compose_unready "$reason"
+      return 1
+    fi
+    said=$reason
+    echo "Not ready yet: $reason"
+  done
+}
+
+compose_unready() {
   local name
-  if compose up --detach --no-build --wait --wait-timeout "${ANAMNESIS_WAIT:-300}" "$@"; then return 0; fi
-  echo "Not everything became ready:" >&2
+  echo "Not everything became ready${1:+: $1}" >&2
   compose ps --all >&2
   for name in $(compose ps --all --format '{{.Service}} {{.State}} {{.Health}}' | awk '!/ (running healthy|created )$/ {print $1}' | sort -u); do
     printf '\nThe last lines of %s:\n' "$name" >&2
     compose logs --no-log-prefix --tail 20 "$name" >&2
   done
-  return 1
 }
 
 compose_where() {

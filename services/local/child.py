@@ -60,6 +60,8 @@ class Child:
         self.state = State.STARTING
         self.pid: int | None = None
         self.restarts = 0
+        self.reason: str | None = None
+        """Why it is not ready yet, in its own words."""
         self.last_lines: deque[str] = deque(maxlen=15)
         self._log = log
         self._on_output = on_output
@@ -120,6 +122,7 @@ class Child:
 
     async def _once(self) -> int:
         """Start it and wait for its end; gives the exit status, negative for a signal."""
+        self.reason = None
         self._become(State.STARTING)
         try:
             process = await asyncio.create_subprocess_exec(

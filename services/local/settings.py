@@ -15,7 +15,7 @@ class LocalSettings(Settings):
     ingest_port: int = Field(default=3013, ge=1, le=65535)
     """Port of the ingest service."""
     local_start_within: PositiveFloat = 300.0
-    """Seconds that a service may take until it is ready when it is first started."""
+    """Seconds that a service may take, when first started, to be ready or to tell of progress (of a download)."""
     local_stop_within: PositiveFloat = 90.0
     """Seconds that a service may take to stop before it is killed."""
     local_log_bytes: PositiveInt = 5_000_000

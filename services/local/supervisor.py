@@ -15,6 +15,7 @@ import httpx
 
 from anamnesis import installation
 from anamnesis.kit.auth import new_key
+from anamnesis.kit.errors import from_wire
 from services.local import files, presence
 from services.local.child import Child, Spec, State
 from services.local.logfile import LogFile
@@ -24,6 +25,7 @@ from services.local.settings import LocalSettings
 PROBE = 2.0  # seconds for one answer to a probe
 PAUSE = 0.2  # seconds between two probes
 SILENT = 2.0  # seconds that a wait may take before dots are shown
+TELL = 10.0  # seconds between two times that it is shown what a service waits for
 
 
 class CannotStart(Exception):
@@ -154,20 +156,35 @@ class Supervisor:
         )
 
     async def _until_ready(self, child: Child) -> None:
-        """Wait for the first readiness; raise `CannotStart` when it does not come."""
-        began = time.monotonic()
+        """Wait for the first readiness; raise `CannotStart` when it does not come.
+
+        A service that says why it is not ready, and has something new to say, is at work (it fetches a model, and
+        tells how much of it is there): only its silence is bounded.
+        """
+        began = heard = told = time.monotonic()
+        said: set[str] = set()
         within = self._settings.local_start_within
         self._screen.begin(f"{child.spec.name:<8}starting")
         dots = 0
         while child.state is not State.RUNNING and not self._stop.is_set():
             await asyncio.sleep(0.05)
             waited = time.monotonic() - began
+            if child.reason is not None:
+                if child.reason not in said:
+                    said.add(child.reason)
+                    heard = time.monotonic()
+                if time.monotonic() - told > TELL:
+                    told = time.monotonic()
+                    self._screen.output(child.spec.name, child.reason)
             if child.state is State.GIVEN_UP:
                 self._screen.finish("failed")
                 raise CannotStart(f"{child.spec.name} does not start. {self._last_words(child)}")
-            if waited > within:
+            if time.monotonic() - heard > within:
                 self._screen.finish("failed")
-                raise CannotStart(f"{child.spec.name} was not ready within {within:.0f} s. {self._last_words(child)}")
+                why = f": {child.reason}" if child.reason is not None else ""
+                raise CannotStart(
+                    f"{child.spec.name} was not ready within {within:.0f} s{why}. {self._last_words(child)}"
+                )
             if waited > SILENT + dots:
                 self._screen.dot()
                 dots += 1
@@ -195,6 +212,8 @@ class Supervisor:
                     answer = await probe.get(child.spec.address + "/ready")
                     if answer.status_code == httpx.codes.OK and child.pid == asked:
                         child.running()
+                    elif answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+                        child.reason = from_wire(answer.status_code, answer.content).message
                 except httpx.HTTPError:
                     pass
             await asyncio.sleep(PAUSE)

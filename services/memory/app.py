@@ -1,5 +1,6 @@
 """The memory service put together: which store, which embedder, which routes."""
 
+import asyncio
 import gc
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -71,13 +72,13 @@ def build(settings: MemorySettings) -> FastAPI:
                     f"Your first API key (shown this once, kept in {settings.data / 'api.key'}):\n  {first}\n"
                 )
                 sys.stdout.flush()
-            await embedding.open()
             stack.push_async_callback(embedding.close)
-            gc.collect()
-            gc.freeze()  # what was loaded stays: collections under way need not walk it again
+            await embedding.open()
+            settling = asyncio.create_task(_settle(embedding))
             opened = True
             yield
             opened = False
+            settling.cancel()
 
     async def ready() -> None:
         if not opened:
@@ -101,6 +102,12 @@ def build(settings: MemorySettings) -> FastAPI:
         lifespan=lifespan,
         larger={"/api/episodes/import": transfer.MAX_IMPORT},
     )
+
+
+async def _settle(embedding: Embedding) -> None:
+    await embedding.opened()
+    gc.collect()
+    gc.freeze()  # what was loaded stays: collections under way need not walk it again
 
 
 class _Redactions:

@@ -216,6 +216,8 @@ def test_starts_in_order(project: Project) -> None:
         assert test[:3] == ["CMD", "python", "-c"]
         assert f"http://127.0.0.1:{port}/ready" in test[3]
         assert "timeout=" in test[3]
+    starts = {name: project.services[name].healthcheck.start_period for name in OURS}
+    assert starts == {"memory": "3600s", "ingest": "60s", "gateway": "60s"}  # memory may have a model to fetch
 
 
 def test_stop_leaves_time(project: Project) -> None:

@@ -163,6 +163,40 @@ def test_without_an_engine(project: Path, tmp_path: Path) -> None:
     assert not (project / ".env").exists()
 
 
+FETCHING = "the embedding model X is being fetched"
+DOCKER = """#!/bin/bash
+# The engine's command: `up` comes to an end when memory is ready, which takes as many tries as it has things to say.
+case " $* " in
+  *" up "*) echo up >>tries; (($(wc -l <tries) > $(wc -l <says))) ;;
+  *" exec "*) sed -n "$(wc -l <tries)p" says ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("says", "tries", "ready"),
+    [
+        ((f"{FETCHING} (10 MB so far)", f"{FETCHING} (20 MB so far)"), 3, True),
+        ((f"{FETCHING} (10 MB so far)", f"{FETCHING} (10 MB so far)"), 2, False),
+        (("the database is away",), 1, False),
+    ],
+)
+def test_a_model_that_is_fetched_is_waited_for(
+    project: Path, tmp_path: Path, says: tuple[str, ...], tries: int, ready: bool
+) -> None:
+    """`up` waits on as long as more of a model comes, and tells how much; anything else ends it with the reason."""
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
+    (project / "says").write_text("".join(f"{line}\n" for line in says))
+    done = call(project, "compose_run", PATH=f"{docker.parent}:{os.environ['PATH']}")
+    assert (done.returncode == 0) is ready
+    assert len((project / "tries").read_text().splitlines()) == tries
+    assert (f"Not everything became ready: {says[-1]}" in done.stderr) is not ready
+    assert done.stdout.count("Not ready yet: ") == tries - 1
+
+
 @pytest.mark.parametrize("verb", ["compose_cuda", "compose_rocm"])
 def test_gpu_verbs_say_that_they_are_not_there(project: Path, verb: str) -> None:
     """The verbs of the GPU trainer fail with one plain sentence."""

@@ -54,15 +54,19 @@ class Stack:
 
     def start(self, *services: str) -> "Stack":
         """Start services (all by default) and wait until they are ready."""
+        self.launch(*services or SERVICES)
         for service in services or SERVICES:
+            self.await_ready(service)
+        return self
+
+    def launch(self, *services: str) -> None:
+        """Start services without waiting for them."""
+        for service in services:
             log = (self.data / f"{service}.log").open("ab")
             self.processes[service] = subprocess.Popen(
                 [sys.executable, "-m", f"services.{service}"], cwd=ROOT, env=self.environment, stdout=log, stderr=log
             )
             log.close()
-        for service in services or SERVICES:
-            self.await_ready(service)
-        return self
 
     def await_ready(self, service: str, within: float = START) -> None:
         deadline = time.monotonic() + within
@@ -95,11 +99,14 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running(data: Path, *services: str, extra: Mapping[str, str] | None = None) -> Iterator[Stack]:
+def running(data: Path, *services: str | None, extra: Mapping[str, str] | None = None) -> Iterator[Stack]:
+    """A stack with these services started (all by default; none for `None`); nothing of it is left afterwards."""
     data.mkdir(parents=True, exist_ok=True)
     stack = Stack(data, extra or {})
     try:
-        yield stack.start(*services)
+        if services != (None,):
+            stack.start(*filter(None, services))
+        yield stack
     finally:
         stack.stop()
         for process in stack.processes.values():

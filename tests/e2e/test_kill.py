@@ -13,23 +13,26 @@ from tests.e2e.conftest import Stack, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SEED = 20_260_101
+COLOURS = ("red", "blue", "green")
 
 
-def _batch(number: int, size: int = 8) -> dict[str, object]:
+def batch(number: int, size: int = 8, name: str = "e") -> dict[str, list[dict[str, str]]]:
+    """A request that writes so many episodes; another name makes others."""
     episodes = [
         {
-            "episode_id": f"e{number}-{index}",
+            "episode_id": f"{name}{number}-{index}",
             "timestamp": "2026-01-02T03:04:05Z",
             "instance": "oracle",
             "project": f"p{number % 3}",
-            "summary": f"Batch {number}, note {index}: the {['red', 'blue', 'green'][index % 3]} lamp was mended.",
+            "summary": f"Batch {name}{number}, note {index}: the {COLOURS[index % 3]} lamp was mended.",
         }
         for index in range(size)
     ]
     return {"episodes": episodes}
 
 
-def _all_ids(stack: Stack) -> list[str]:
+def all_ids(stack: Stack) -> list[str]:
+    """The ids of all episodes in the store, page by page."""
     with stack.client("memory") as client:
         total = client.get("/api/episodes", params={"limit": 1}).json()["total"]
         ids = list[str]()
@@ -40,12 +43,15 @@ def _all_ids(stack: Stack) -> list[str]:
     return ids
 
 
-class _Writer(threading.Thread):
+class Writer(threading.Thread):
     """Writes batch after batch, each until it is acknowledged, and keeps the oracle."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, name: str = "e", pause: float = 0.0) -> None:
+        """`pause` is seconds between two batches."""
         super().__init__(daemon=True)
         self._stack = stack
+        self._name = name
+        self._pause = pause
         self.enough = threading.Event()
         self.acknowledged: dict[str, str] = {}
         self.wrong = list[str]()
@@ -57,8 +63,11 @@ class _Writer(threading.Thread):
             self.tries += 1
             try:
                 with self._stack.client("memory", timeout=20) as client:
-                    response = client.post("/api/episodes/batch", json=_batch(number))
+                    response = client.post("/api/episodes/batch", json=batch(number, name=self._name))
             except httpx.HTTPError:
+                time.sleep(0.1)
+                continue
+            if response.status_code == 503:  # it answers before its embedding workers are ready
                 time.sleep(0.1)
                 continue
             if response.status_code != 200:
@@ -72,13 +81,14 @@ class _Writer(threading.Thread):
                     self.wrong.append(str(result))
                 self.acknowledged[result["episode_id"]] = result["status"]
             number += 1
+            self.enough.wait(self._pause)
 
 
 def test_acknowledged_batches_survive_kill(tmp_path: Path) -> None:
     """Memory is killed again and again while batches arrive; every acknowledged id is there once, and is found."""
     chance = random.Random(SEED)
     with running(tmp_path, "memory") as stack:
-        writer = _Writer(stack)
+        writer = Writer(stack)
         writer.start()
         for _ in range(4):
             time.sleep(chance.uniform(0.3, 2.0))
@@ -89,7 +99,7 @@ def test_acknowledged_batches_survive_kill(tmp_path: Path) -> None:
         writer.join(30)
         assert not writer.wrong
         assert writer.tries > len(writer.acknowledged) / 8  # it was interrupted for real
-        ids = _all_ids(stack)
+        ids = all_ids(stack)
         assert len(ids) == len(set(ids))
         assert writer.acknowledged.keys() <= set(ids)
         with stack.client("memory") as client:
@@ -97,7 +107,7 @@ def test_acknowledged_batches_survive_kill(tmp_path: Path) -> None:
             number = max(int(one.split("-")[0][1:]) for one in writer.acknowledged)
             found = client.post(
                 "/api/episodes/search",
-                json={"query_text": f"Batch {number}, note 3: the red lamp", "top_k": 100, "floor": 0},
+                json={"query_text": f"Batch e{number}, note 3: the red lamp", "top_k": 100, "floor": 0},
             ).json()["results"]
             assert f"e{number}-3" in {hit["episode_id"] for hit in found}
 
@@ -106,12 +116,12 @@ def test_a_clean_stop_loses_nothing_and_starts_in_seconds(tmp_path: Path) -> Non
     """After SIGTERM a second start has everything, hits counted included."""
     with running(tmp_path, "memory") as stack:
         with stack.client("memory") as client:
-            assert client.post("/api/episodes/batch", json=_batch(0)).status_code == 200
+            assert client.post("/api/episodes/batch", json=batch(0)).status_code == 200
             hits = client.post("/api/episodes/search", json={"query_text": "the blue lamp", "floor": 0}).json()[
                 "results"
             ]
         assert stack.kill("memory", signal.SIGTERM) in (0, -signal.SIGTERM)  # uvicorn ends by the signal it was sent
         stack.start("memory")
         with stack.client("memory") as client:
-            assert len(_all_ids(stack)) == 8
+            assert len(all_ids(stack)) == 8
             assert client.get(f"/api/episodes/{hits[0]['episode_id']}").json()["retrieval_count"] == 1

@@ -5,12 +5,13 @@ its name to a local directory. Loads nothing: no torch here, and no network unle
 """
 
 import asyncio
+import contextlib
+import fcntl
 import importlib.util
 import os
 import shutil
 import sys
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from anamnesis.kit.errors import BadRequest, Conflict, NotFound, Unavailable
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 DOWNLOAD_SECONDS = 1800.0
+_SCRATCH = ".fetch-"
 
 
 class _Shipped(NamedTuple):
@@ -159,21 +161,44 @@ class Registry:
         if found is not None:
             return found
         target = self._dir / _folder(name)
-        scratch = self._scratch()
+        scratch = self._scratch(name)
         try:
-            reason = await _fetch(_SHIPPED[name].repo, scratch) or _install(scratch, target)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            with _alone(scratch) as alone:
+                if not alone:
+                    raise Unavailable(f"another process is fetching {name}")
+                reason = await _fetch(_SHIPPED[name].repo, scratch) or _install(scratch, target)
+        except OSError as error:
+            reason = error.strerror or "the models directory cannot be written"
         if reason is not None:
-            raise Unavailable(f"{name} could not be downloaded ({reason}): try again, or {self._by_hand(name)}")
+            raise Unavailable(
+                f"{name} could not be downloaded ({reason}): see that this machine reaches the hub, "
+                f"or {self._by_hand(name)}"
+            )
         return target
+
+    def fetched(self, name: str) -> int:
+        """Bytes of a model that have been downloaded so far."""
+        total = 0
+        for file in self._scratch(name).rglob("*"):
+            with contextlib.suppress(OSError):  # renamed meanwhile
+                total += file.stat().st_size
+        return total
+
+    def sweep(self, wanted: Container[str]) -> None:
+        """Remove what is left of downloads, but for those of wanted models, which go on where they were."""
+        keep = {self._scratch(name) for name in _SHIPPED if name in wanted}
+        for scratch in self._dir.glob(f"{_SCRATCH}*"):
+            if scratch not in keep:
+                with contextlib.suppress(OSError), _alone(scratch) as alone:
+                    if alone:
+                        shutil.rmtree(scratch, ignore_errors=True)
 
     def _by_hand(self, name: str) -> str:
         return f"put its files (safetensors, tokenizer, modules.json) into {self._dir / _folder(name)}"
 
-    def _scratch(self) -> Path:
-        self._dir.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=".fetch-", dir=self._dir))
+    def _scratch(self, name: str) -> Path:
+        """Where a download is put together; the same at every try, so that whole files need not come again."""
+        return self._dir / f"{_SCRATCH}{_folder(name)}"
 
     def _placed(self, model: EmbeddingModel) -> EmbeddingModel:
         place = next((place for place in self._places(model) if fault(place) is None), None)
@@ -214,19 +239,42 @@ def _in_hub_cache(repo: str) -> Path | None:
     return kept / "snapshots" / revision
 
 
+@contextlib.contextmanager
+def _alone(scratch: Path) -> Iterator[bool]:
+    """Hold the directory of a download, which is made where it is missing; false = another process has it.
+
+    Left empty, it is removed. Raises `OSError`.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+        with contextlib.suppress(OSError):
+            scratch.rmdir()
+    finally:
+        os.close(descriptor)
+
+
 def _install(fetched: Path, target: Path) -> str | None:
     """Put a whole download in its place, never half of one; gives the reason of a failure."""
     reason = fault(fetched)
     if reason is None:
         shutil.rmtree(target, ignore_errors=True)
         fetched.rename(target)
+    else:
+        shutil.rmtree(fetched, ignore_errors=True)  # it is whole: another try would bring the same
     return reason
 
 
 async def _fetch(repo: str, target: Path) -> str | None:
     """Download in a process of its own, which can be stopped; gives the reason of a failure."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.memory.embedding.fetch", repo, str(target)),
+        *(sys.executable, "-m", "services.memory.embedding.fetch", repo, str(target), str(os.getpid())),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         # Whatever a download runs, it has no use for our keys and addresses.

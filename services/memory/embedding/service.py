@@ -4,6 +4,7 @@ Owns the encoders and the state documents of kind `embedding` (the active model,
 processor, a user's own models); `reembed` owns the document of a move.
 """
 
+import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
@@ -13,14 +14,14 @@ from pydantic import BaseModel
 
 from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.embedding import CpuShare, EmbeddingConfig, EmbeddingModel, ModelChoice, ReembedStatus
-from anamnesis.kit.errors import BadRequest, Unavailable
-from anamnesis.kit.logs import logger
+from anamnesis.kit.errors import AnamnesisError, BadRequest, Unavailable
+from anamnesis.kit.logs import logger, where
 from services.memory.embedding import room
 from services.memory.embedding.cpu import allot
 from services.memory.embedding.encoder import Encoder
 from services.memory.embedding.gate import Gate
 from services.memory.embedding.pool import PoolOptions
-from services.memory.embedding.reembed import ACTIVE, KIND, Reembedder
+from services.memory.embedding.reembed import ACTIVE, KIND, PLAN, Reembedder
 from services.memory.embedding.registry import Registry
 from services.memory.settings import MemorySettings
 from services.memory.stores.base import Store, Vector, Vectors
@@ -28,6 +29,8 @@ from services.memory.stores.base import Store, Vector, Vectors
 SHARE = "cpu"
 OWN = "models"
 _BACKGROUND_NICE = 10
+_FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0
+"""Seconds before the model is tried for again; they double."""
 _SERVING, _MOVING = 2, 4
 """The part of the memory that the workers may take that serve, and those of a move; the rest is for all else."""
 
@@ -50,11 +53,19 @@ class Embedding:
         self._encoder: Encoder | None = None
         self._borrowed: Encoder | None = None
         self._old: Encoder | None = None
+        self._name = settings.embedding_model
+        self._opening: asyncio.Task[None] | None = None
+        self._phase = "embedding is starting"
+        self._fetching = False
+        self._fault: str | None = None
+        """Why the last try to start failed."""
 
     async def open(self) -> None:
-        """Start the workers of the active model, and go on with a re-embedding that was under way.
+        """Begin to start the workers of the active model, and to go on with a re-embedding that was under way.
 
-        Raises `NotFound` for an unknown model and `Unavailable` where it cannot be loaded.
+        A model that has to be fetched first takes minutes, and one that cannot be had may be put in its place:
+        until `opened` what needs the model raises `Unavailable` with what is under way. Raises `NotFound` for an
+        unknown model.
         """
         own = _Own.model_validate(await self._read(OWN) or {})
         self._registry = self._registry_with(own.own)
@@ -62,19 +73,61 @@ class Embedding:
         if share is not None:
             self._share = _still_there(CpuShare.model_validate(share), self._share)
         chosen = await self._read(ACTIVE) or {}
-        name = str(chosen.get("model") or self._settings.embedding_model)
-        if name != self._settings.embedding_model:
-            logger().info("the store keeps its embedding model; 'reembed' moves it", kept=name)
-        encoder = await self._start(name, self._options)
-        self._encoder = encoder
-        await self._store.prepare(encoder.model.name, encoder.model.dimension)
-        await self._store.activate(encoder.model.name)
-        # From now on the store says which model its vectors are from; the setting is for new stores.
-        await self._store.write(KIND, ACTIVE, {"model": encoder.model.name})
-        await self._reembedder.open()
+        self._name = str(chosen.get("model") or self._settings.embedding_model)
+        if self._name != self._settings.embedding_model:
+            logger().info("the store keeps its embedding model; 'reembed' moves it", kept=self._name)
+        self._registry.get(self._name)
+        plan = await self._read(PLAN) or {}
+        await asyncio.to_thread(self._registry.sweep, {self._name, str(plan.get("model"))})
+        self._opening = asyncio.create_task(self._open_patiently(), name="embedding-open")
+
+    async def opened(self) -> None:
+        """Wait until the workers are ready, or for `close`."""
+        if self._opening is not None:
+            await asyncio.wait({self._opening})
+
+    async def _open_patiently(self) -> None:
+        pause = _FIRST_PAUSE
+        while self._encoder is None:
+            try:
+                self._encoder = await self._open()
+                self._fault = None
+                return
+            except AnamnesisError as error:
+                self._fault = error.message
+            except Exception as error:  # noqa: BLE001 - the edge of this task: an unforeseen error must be told
+                self._fault = where(error)
+            logger().warning("embedding does not start", model=self._name, reason=self._fault, again_in=pause)
+            await asyncio.sleep(pause)
+            pause = min(_LONGEST_PAUSE, pause * 2)
+
+    async def _open(self) -> Encoder:
+        """The active model's encoder, and a store that is ready for it."""
+        if self._registry.locate(self._name) is None:
+            self._registry.check(self._name)
+            self._phase, self._fetching = f"the embedding model {self._name} is being fetched", True
+            logger().info("fetching the embedding model", model=self._name)
+            await self._registry.obtain(self._name)
+            self._fault = None
+        self._phase, self._fetching = "the embedding workers are starting", False
+        encoder = await self._start(self._name, self._options)
+        try:
+            await self._store.prepare(encoder.model.name, encoder.model.dimension)
+            await self._store.activate(encoder.model.name)
+            # From now on the store says which model its vectors are from; the setting is for new stores.
+            await self._store.write(KIND, ACTIVE, {"model": encoder.model.name})
+            await self._reembedder.open()
+        except BaseException:
+            await encoder.close(0)
+            raise
+        return encoder  # nothing else runs before it serves: the re-embedder's task finds it there
 
     async def close(self) -> None:
         """Let the batch of a re-embedding save its checkpoint, then end all workers. Safe to call at any time."""
+        self._phase, self._fetching, self._fault = "embedding is stopping", False, None
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait({self._opening})
         await self._reembedder.close()
         for encoder in (self._encoder, self._borrowed, self._old):
             if encoder is not None:
@@ -83,7 +136,7 @@ class Embedding:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def ping(self) -> None:
-        """Raise `Unavailable` unless a worker of the active model is ready."""
+        """Raise `Unavailable`, with what is under way, unless a worker of the active model is ready."""
         if not self._serving.pool.stats().ready:
             raise Unavailable("the embedding workers are starting")
 
@@ -91,8 +144,8 @@ class Embedding:
 
     @property
     def active(self) -> EmbeddingModel:
-        """The model that is searched with."""
-        return self._serving.model
+        """The model that is searched with, or will be once its workers are ready."""
+        return self._registry.get(self._name) if self._encoder is None else self._encoder.model
 
     async def query(self, text: str) -> tuple[str, Vector]:
         """A question: the model's name and its (d) unit vector. Raises `Busy`, `DeadlineExceeded`, `Unavailable`."""
@@ -140,6 +193,7 @@ class Embedding:
 
     async def set_cpu(self, share: CpuShare) -> EmbeddingConfig:
         """Move the workers to other cores at once, and for good. Raises `BadRequest` for a core that is not there."""
+        self._require_open()
         allot(share)
         await self._store.write(KIND, SHARE, share.model_dump(mode="json", exclude_none=True))
         self._share = share
@@ -150,6 +204,7 @@ class Embedding:
 
     async def register(self, model: EmbeddingModel) -> EmbeddingConfig:
         """Make a model of the user's known, for good. Raises `Conflict` or `BadRequest`."""
+        self._require_open()
         self._registry.register(model)
         await self._store.write(KIND, OWN, _Own(own=self._registry.own).model_dump(mode="json"))
         return self.config()
@@ -162,18 +217,22 @@ class Embedding:
         Raises `NotFound` for an unknown model, `Unavailable` for one that cannot be had, `Conflict` while a move to
         another one is running.
         """
+        self._require_open()
         name = self.active.name if choice is None else choice.name
         self._registry.check(name)
         every = choice.checkpoint_every if choice is not None else None
         return await self._reembedder.start(name, every or self._settings.reembed_checkpoint)
 
     async def pause(self) -> ReembedStatus:
+        self._require_open()
         return await self._reembedder.pause()
 
     async def resume(self) -> ReembedStatus:
+        self._require_open()
         return await self._reembedder.resume()
 
     async def status(self) -> ReembedStatus:
+        self._require_open()
         return await self._reembedder.status()
 
     async def borrow(self, name: str) -> Encoder:
@@ -201,8 +260,19 @@ class Embedding:
     @property
     def _serving(self) -> Encoder:
         if self._encoder is None:
-            raise Unavailable("embedding is starting or stopping")
+            raise Unavailable(self._under_way())
         return self._encoder
+
+    def _require_open(self) -> None:
+        """Raise `Unavailable` before it is known what the store's move is at, and what workers there are."""
+        _ = self._serving
+
+    def _under_way(self) -> str:
+        """What is done just now, for those who wait: with every look more of it, where it goes on."""
+        told = self._phase
+        if self._fetching and (size := self._registry.fetched(self._name)):
+            told += f" ({size / 1e6:.0f} MB so far)"
+        return told if self._fault is None else f"{told}; the last try failed: {self._fault}"
 
     async def _start(self, name: str, options: PoolOptions) -> Encoder:
         directory = await self._registry.obtain(name)

@@ -4,7 +4,6 @@ Started by `pool` as `python -m services.memory.embedding.worker SETUP`; reads b
 input, answers on standard output (see `wire`), ends when its input ends or its parent dies.
 """
 
-import ctypes
 import math
 import os
 import signal
@@ -16,21 +15,13 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from services.memory.embedding.parent import end_with
 from services.memory.embedding.wire import Load, Ready, Refused, Vectors, line, parse_batch
 
-_PR_SET_PDEATHSIG = 1
 _STEP, _SHORT_STEP = 16, 8
 """Tokens to a multiple of which texts are padded."""
 _SHORT = 64
 """Tokens up to which a text is short: there the coarser step would waste a fifth."""
-
-
-def _tie_to_parent(parent: int) -> None:
-    """Ask the kernel to end this process with its parent; elsewhere than Linux the closed pipe does it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(0)
 
 
 class Embedder:
@@ -115,7 +106,7 @@ def serve(setup: Load, source: BinaryIO, sink: BinaryIO) -> None:
 def main() -> None:
     setup = Load.model_validate_json(sys.argv[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    _tie_to_parent(setup.parent)
+    end_with(setup.parent)  # where the kernel does not do that, the end of the input does
     if setup.nice:
         os.nice(setup.nice)
     # Libraries print: what they write to standard output must not end up between our answers.

@@ -2,29 +2,39 @@
 
 It answers /ready on the port. Behaviours: `crash` ends at once, `bad` ends as with bad settings,
 `crash-once=FILE` ends at once the first time, `stubborn` ignores SIGTERM, `never` is never ready,
-`child=FILE` starts a process of its own and writes its pid, `say=TEXT` prints it for the person.
+`busy=SECONDS` is ready after so long and tells until then how far it is, `child=FILE` starts a process
+of its own and writes its pid, `say=TEXT` prints it for the person.
 """
 
 import http.server
+import json
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+BEHAVIOURS = dict(argument.partition("=")[::2] for argument in sys.argv[2:])
+BEGAN = time.monotonic()
+
 
 class Answers(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(503 if "never" in sys.argv else 200)
-        self.send_header("Content-Length", "0")
+        lasted = time.monotonic() - BEGAN
+        busy = lasted < float(BEHAVIOURS.get("busy", 0))
+        told = {"error": {"code": "unavailable", "message": f"fetching, {lasted:.0f} MB so far", "detail": None}}
+        body = json.dumps(told).encode() if busy else b""
+        self.send_response(503 if busy or "never" in BEHAVIOURS else 200)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
 
 
 def main() -> None:
-    behaviours = dict(argument.partition("=")[::2] for argument in sys.argv[2:])
+    behaviours = BEHAVIOURS
     print(f"hello from {sys.argv[1]}", file=sys.stderr, flush=True)
     if "say" in behaviours:
         print(behaviours["say"], flush=True)

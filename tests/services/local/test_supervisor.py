@@ -159,6 +159,16 @@ def test_a_service_that_is_never_ready_ends_the_start(drive: Drive, monkeypatch:
     assert "gateway" not in driven.output()
 
 
+@pytest.mark.slow
+def test_a_service_that_tells_of_progress_is_waited_for(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that is not ready in time, but says why and has ever more to say, is not given up; its words show."""
+    monkeypatch.setenv("START_WITHIN", "4")
+    (a,) = free_ports(1)
+    driven = drive(f"memory:{a}:busy=13")
+    driven.until(lambda: driven.state().ready, 60)
+    assert re.search(r"memory  \| fetching, \d+ MB so far", driven.output())
+
+
 def test_a_service_that_does_not_stop_is_killed(drive: Drive, tmp_path: Path) -> None:
     """Past its bound a service is killed with all that it started."""
     (a,) = free_ports(1)

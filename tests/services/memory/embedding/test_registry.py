@@ -1,3 +1,4 @@
+import fcntl
 import os
 import sys
 import time
@@ -130,6 +131,30 @@ async def test_a_dead_hub_fails_fast(tmp_path: Path, monkeypatch: pytest.MonkeyP
         await Registry(tmp_path).obtain(SEED)
     assert time.monotonic() - began < 30
     assert os.listdir(tmp_path) == []
+
+
+def test_only_downloads_that_nobody_needs_are_swept(tmp_path: Path) -> None:
+    """What is left of downloads goes, but for a wanted model's, and for one that another process is at work on."""
+    for name in ("abandoned", "BAAI--bge-large-en-v1.5", "BAAI--bge-small-en-v1.5", "BAAI--bge-base-en-v1.5"):
+        _files(tmp_path / f".fetch-{name}")
+    installed = _files(tmp_path / "BAAI--bge-base-en-v1.5")
+    busy = os.open(tmp_path / ".fetch-BAAI--bge-small-en-v1.5", os.O_RDONLY)
+    fcntl.flock(busy, fcntl.LOCK_EX)
+    Registry(tmp_path).sweep({SEED, "mine"})
+    os.close(busy)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {".fetch-BAAI--bge-large-en-v1.5", ".fetch-BAAI--bge-small-en-v1.5", installed.name}
+
+
+async def test_two_processes_do_not_fetch_into_each_others_files(tmp_path: Path) -> None:
+    """While another process is fetching a model, that is told at once."""
+    scratch = _files(tmp_path / ".fetch-BAAI--bge-large-en-v1.5")
+    busy = os.open(scratch, os.O_RDONLY)
+    fcntl.flock(busy, fcntl.LOCK_EX)
+    with pytest.raises(Unavailable, match="another process is fetching"):
+        await Registry(tmp_path).obtain(SEED)
+    os.close(busy)
+    assert scratch.is_dir()
 
 
 async def test_present_models_are_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

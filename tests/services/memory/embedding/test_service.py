@@ -56,6 +56,7 @@ async def test_the_service_moves_between_real_models(tmp_path: Path, tiny: Embed
     embedding = Embedding(store, _settings(tmp_path))
     try:
         await embedding.open()
+        await embedding.opened()
         embedding.ping()
         await _write(store, embedding, range(40))
         first = embedding.active
@@ -93,6 +94,7 @@ async def test_the_service_moves_between_real_models(tmp_path: Path, tiny: Embed
     again = Embedding(store, _settings(tmp_path))
     try:
         await again.open()
+        await again.opened()
         assert again.active.name == "tiny"
         assert await _best(store, again, episode(7).summary) == "ep-00007"
     finally:
@@ -109,6 +111,7 @@ async def test_settings_last_and_long_questions_are_read_whole(tmp_path: Path, s
     embedding = Embedding(store, _settings(tmp_path))
     try:
         await embedding.open()
+        await embedding.opened()
         with pytest.raises(BadRequest):
             await embedding.set_cpu(CpuShare(cores=(4095,)))
         assert (await embedding.set_cpu(CpuShare(cores=(core,)))).cores_in_use == (core,)
@@ -127,6 +130,7 @@ async def test_settings_last_and_long_questions_are_read_whole(tmp_path: Path, s
     again = Embedding(store, _settings(tmp_path))
     try:
         await again.open()
+        await again.opened()
         assert again.config().cpu == CpuShare(cores=(core,))
     finally:
         await again.close()

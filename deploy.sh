@@ -35,7 +35,9 @@ With Docker Compose and MongoDB Atlas Local:
   rebuild [SERVICE..] build again and replace what changed
   watch               build and replace as files change, for people who change the code
   cuda | rocm         the trainer on a GPU
-  env pull [PROFILE]  write .env from AWS Secrets Manager; 'env set KEY VALUE' changes one value there
+  env pull [PROFILE]  write .env from AWS Secrets Manager
+  env set KEY [-]     change one value there: it asks for the value, or reads it from standard input (-); as a
+                      third word it works too, and others on this machine can see it while the command runs
 Either way:
   status              what runs, and whether it is ready
   logs [SERVICE]      what the services log ('-f' follows where they run without Docker)
@@ -281,7 +283,7 @@ main() {
     env)
       case ${1:-} in
         pull | set) "env_$1" "${@:2}" ;;
-        *) die "env pull [PROFILE] | env set KEY VALUE" ;;
+        *) die "env pull [PROFILE] | env set KEY [-|VALUE]" ;;
       esac
       ;;
     help | --help | -h) show_help ;;

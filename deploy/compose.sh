@@ -7,7 +7,7 @@
 #   compose_down [ARGUMENT..]     stop and remove containers and networks; the data stays (unless --volumes is given)
 #   compose_status, compose_logs [SERVICE..], compose_watch, compose_exists
 #   compose_cuda, compose_rocm    the GPU trainer, which this release does not have
-#   env_pull [PROFILE], env_set KEY VALUE|-   settings in AWS Secrets Manager
+#   env_pull [PROFILE], env_set KEY [-|VALUE]   settings in AWS Secrets Manager
 # It changes no shell option.
 
 COMPOSE_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

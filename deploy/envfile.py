@@ -13,10 +13,6 @@ from typing import NamedTuple
 
 MAX_NAME = 100  # characters
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
-_FOREIGN = re.compile(
-    r"(COMPOSE|DOCKER|BUILDKIT|LD|PYTHON|PIP|BASH|AWS)_.*|PYTHON\w*|PATH|HOME|SHELL|IFS|ENV|CDPATH|PS4"
-)
-_ALLOWED = frozenset({"PYTHON_IMAGE"})
 _ENTRY = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(.*)", re.DOTALL)
 _CLOSED = {"'": re.compile(r"'[^']*'"), '"': re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)}
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+=,~^-]*")
@@ -42,15 +38,9 @@ class Changes(NamedTuple):
 
 
 def check_name(name: str) -> str:
-    """The name, if it may stand in `.env`.
-
-    Names that steer programs instead of configuring services are refused: whoever can write the shared secret
-    must not thereby choose this machine's engine, files or interpreter.
-    """
+    """The name, if it is one that every reader of the file takes for a variable."""
     if not _NAME.fullmatch(name) or len(name) > MAX_NAME:
         raise BadName(f"{name[:MAX_NAME]!r} is no variable name: capitals, digits and _, at most {MAX_NAME}")
-    if name not in _ALLOWED and _FOREIGN.fullmatch(name):
-        raise BadName(f"{name} steers other programs and is not taken from a shared secret; set it on this machine")
     return name
 
 

@@ -1,5 +1,6 @@
 """`deploy.sh env`: the shared secret and `.env`, against a real HTTP server that speaks Secrets Manager's API."""
 
+import contextlib
 import json
 import math
 import os
@@ -13,8 +14,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from deploy.env import main
-from deploy.secret import explained
+from deploy.env import main, put
+from deploy.secret import Content, Secret, SecretError, explained
 
 ROOT = Path(__file__).parents[2]
 NAME = "ANAMNESIS-Secrets"
@@ -34,8 +35,10 @@ def keep(content: str, name: str = NAME) -> None:
     boto3.client("secretsmanager").create_secret(Name=name, SecretString=content)
 
 
-def kept(name: str = NAME) -> dict[str, str]:
-    content: dict[str, str] = json.loads(boto3.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"])
+def kept(name: str = NAME) -> dict[str, object]:
+    content: dict[str, object] = json.loads(
+        boto3.client("secretsmanager").get_secret_value(SecretId=name, VersionStage="AWSCURRENT")["SecretString"]
+    )
     return content
 
 
@@ -52,6 +55,22 @@ def test_pull_writes_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
     shown = capsys.readouterr()
     assert shown.out == f".env: 2 added, 1 changed, 0 unchanged from {NAME}; 1 of this machine kept\n"
+    assert HIDDEN not in shown.out + shown.err
+
+
+@pytest.mark.usefixtures("aws")
+def test_pull_leaves_what_is_not_shared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What would choose programs, paths or users of this machine is not taken, and neither is what nobody knows.
+
+    Their names are said, whatever they are, and the rest is taken.
+    """
+    refused = {"ANAMNESIS_PYTHON": HIDDEN, "CLAUDE_PROJECTS": "/", "PATH": HIDDEN, "nested": {"a": [HIDDEN]}, "\x1b": 1}
+    keep(json.dumps({**refused, "ANAMNESIS_LOG_LEVEL": "debug"}))
+    assert main(["pull"]) == 0
+    assert (tmp_path / ".env").read_text() == "ANAMNESIS_LOG_LEVEL=debug\n"
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"env: not taken from {NAME}, ")
+    assert shown.err.endswith(": 'ANAMNESIS_PYTHON', 'CLAUDE_PROJECTS', 'PATH', 'nested', '\\x1b'\n")
     assert HIDDEN not in shown.out + shown.err
 
 
@@ -93,22 +112,92 @@ def test_as_a_process() -> None:
 @pytest.mark.usefixtures("aws")
 def test_set_changes_one(capsys: pytest.CaptureFixture[str]) -> None:
     """`set` adds a variable or changes one, leaves the others, and says which without the value."""
-    keep('{"ANAMNESIS_A": "1"}')
-    assert main(["set", "ANAMNESIS_B", HIDDEN]) == 0
-    assert main(["set", "ANAMNESIS_A", "2"]) == 0
-    assert main(["set", "ANAMNESIS_A", "2"]) == 0
-    assert kept() == {"ANAMNESIS_A": "2", "ANAMNESIS_B": HIDDEN}
+    keep('{"ANAMNESIS_LOG_LEVEL": "1"}')
+    assert main(["set", "ANAMNESIS_SERVICE_KEY", HIDDEN]) == 0
+    assert main(["set", "ANAMNESIS_LOG_LEVEL", "2"]) == 0
+    assert main(["set", "ANAMNESIS_LOG_LEVEL", "2"]) == 0
+    assert kept() == {"ANAMNESIS_LOG_LEVEL": "2", "ANAMNESIS_SERVICE_KEY": HIDDEN}
     shown = capsys.readouterr()
     assert [line.split(";")[0].split()[-1] for line in shown.out.splitlines()] == ["added", "changed", "unchanged"]
     assert HIDDEN not in shown.out + shown.err
 
 
 @pytest.mark.usefixtures("aws")
+def test_the_value_is_asked_for() -> None:
+    """Without a value on the command line a terminal is asked for it, and does not show it."""
+    keep("{}")
+    terminal, inside = os.openpty()
+    command = [sys.executable, "-m", "deploy.env", "set", "ANAMNESIS_SERVICE_KEY"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=inside, stdout=inside, stderr=inside, start_new_session=True, env=dict(os.environ)
+    ) as process:
+        os.close(inside)
+        shown = b""
+        while b"not shown" not in shown:  # typed before the question, it would be echoed
+            shown += os.read(terminal, 1000)
+        os.write(terminal, HIDDEN.encode() + b"\n")
+        with contextlib.suppress(OSError):  # how a terminal says that its last user is gone
+            while piece := os.read(terminal, 1000):
+                shown += piece
+    os.close(terminal)
+    assert process.returncode == 0, shown
+    assert HIDDEN.encode() not in shown
+    assert kept() == {"ANAMNESIS_SERVICE_KEY": HIDDEN}
+
+
+@pytest.mark.usefixtures("aws")
+def test_no_value_and_nobody_to_ask() -> None:
+    """Without a value and a terminal it says how to give one, and changes nothing."""
+    keep("{}")
+    command = [sys.executable, "-m", "deploy.env", "set", "ANAMNESIS_SERVICE_KEY"]
+    done = subprocess.run(command, cwd=ROOT, input=HIDDEN, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "give - to read it from standard input" in done.stderr
+    assert kept() == {}
+
+
+@pytest.mark.usefixtures("aws")
+def test_set_leaves_other_fields_alone() -> None:
+    """The fields of others keep their type, value and place, also those that are no variables of ours."""
+    content = '{"PORT": 5432, "zone": {"a": [1, null]}, "RATE": 1.5, "ANAMNESIS_LOG_JSON": true, "A": "ä"}'
+    keep(content)
+    assert main(["set", "ANAMNESIS_LOG_LEVEL", "debug"]) == 0
+    after = boto3.client("secretsmanager").get_secret_value(SecretId=NAME, VersionStage="AWSCURRENT")["SecretString"]
+    assert after == content.removesuffix("}") + ', "ANAMNESIS_LOG_LEVEL": "debug"}'
+
+
+class Contested(Secret):
+    """A secret that somebody else changes between its reading and its replacement, so many times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__(NAME)
+        self.times = times
+
+    def read(self) -> Content:
+        content = super().read()
+        if self.times:
+            self.times -= 1
+            assert main(["set", "ANAMNESIS_LOG_LEVEL", f"level-{self.times}"]) == 0
+        return content
+
+
+@pytest.mark.usefixtures("aws")
+def test_two_who_set_at_once() -> None:
+    """When another value is set meanwhile both are there afterwards; when that does not end, it is said."""
+    keep("{}")
+    assert put(Contested(3), "ANAMNESIS_SERVICE_KEY", HIDDEN, create=False) == "added"
+    assert kept() == {"ANAMNESIS_LOG_LEVEL": "level-0", "ANAMNESIS_SERVICE_KEY": HIDDEN}
+    with pytest.raises(SecretError, match="nothing was set"):
+        put(Contested(1000), "ANAMNESIS_SERVICE_KEY", "other", create=False)
+    assert kept()["ANAMNESIS_SERVICE_KEY"] == HIDDEN
+
+
+@pytest.mark.usefixtures("aws")
 def test_set_can_create() -> None:
     """With --create the first `set` makes the secret; without, it says that there is none."""
-    assert main(["set", "ANAMNESIS_A", "1"]) == 1
-    assert main(["set", "ANAMNESIS_A", "1", "--create"]) == 0
-    assert kept() == {"ANAMNESIS_A": "1"}
+    assert main(["set", "ANAMNESIS_LOG_LEVEL", "1"]) == 1
+    assert main(["set", "ANAMNESIS_LOG_LEVEL", "1", "--create"]) == 0
+    assert kept() == {"ANAMNESIS_LOG_LEVEL": "1"}
 
 
 @pytest.mark.usefixtures("aws")
@@ -116,17 +205,18 @@ def test_set_can_create() -> None:
     ("arguments", "said"),
     [
         (["set", "lower", "x"], "no variable name"),
-        (["set", "COMPOSE_FILE", "x"], "steers other programs"),
-        (["set", "ANAMNESIS_A", "two\nlines"], "control characters"),
-        (["set", "ANAMNESIS_A", "x" * 70_000], "at most 65536"),
+        (["set", "COMPOSE_FILE", "x"], "COMPOSE_FILE is not a setting that a shared secret may set"),
+        (["set", "ANAMNESIS_PYTHON", "x"], "set it in .env on this machine"),
+        (["set", "ANAMNESIS_LOG_LEVEL", "two\nlines"], "control characters"),
+        (["set", "ANAMNESIS_LOG_LEVEL", "x" * 70_000], "at most 65536"),
     ],
 )
 def test_set_refuses(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong name or value is refused with the reason, and the secret stays as it was."""
-    keep('{"ANAMNESIS_A": "1"}')
+    keep('{"ANAMNESIS_LOG_LEVEL": "1"}')
     assert main(arguments) == 1
     assert said in capsys.readouterr().err
-    assert kept() == {"ANAMNESIS_A": "1"}
+    assert kept() == {"ANAMNESIS_LOG_LEVEL": "1"}
 
 
 @pytest.mark.usefixtures("aws")
@@ -135,10 +225,9 @@ def test_set_refuses(arguments: list[str], said: str, capsys: pytest.CaptureFixt
     [
         (f"not json {HIDDEN}", "not a JSON object"),
         (f'["{HIDDEN}"]', "not a JSON object"),
-        (f'{{"ANAMNESIS_A": {{"nested": "{HIDDEN}"}}}}', "the value of 'ANAMNESIS_A' is not a text"),
-        ('{"ANAMNESIS_A": null}', "the value of 'ANAMNESIS_A' is not a text"),
-        (f'{{"DOCKER_HOST": "{HIDDEN}"}}', "DOCKER_HOST steers other programs"),
-        (f'{{"ANAMNESIS_A": "{HIDDEN}\\u0000"}}', "the value of ANAMNESIS_A cannot be used"),
+        (f'{{"ANAMNESIS_LOG_LEVEL": {{"nested": "{HIDDEN}"}}}}', "value of ANAMNESIS_LOG_LEVEL is not a text"),
+        ('{"ANAMNESIS_LOG_LEVEL": null}', "value of ANAMNESIS_LOG_LEVEL is not a text"),
+        (f'{{"ANAMNESIS_LOG_LEVEL": "{HIDDEN}\\u0000"}}', "value of ANAMNESIS_LOG_LEVEL cannot be used"),
     ],
 )
 def test_unusable_secret(content: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

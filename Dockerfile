@@ -31,15 +31,20 @@ USER 10001:10001
 CMD ["python", "-m", "services.gateway"]
 
 FROM base AS memory
-# torch comes from an index of its own (empty: the index that pip has), so its hash is not in the lock.
+# torch comes from an index of its own (empty: the index that pip has), so its hash is not in the lock. All that the
+# CPU build needs is there; what other builds need besides (CUDA, ROCm) is not, and comes with them.
 ARG TORCH_VERSION=2.13.0
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
-    pip install --no-deps --root-user-action=ignore ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "torch==$TORCH_VERSION"
+    case $TORCH_INDEX_URL in */cpu) no_deps=--no-deps ;; esac; \
+    pip install $no_deps --root-user-action=ignore ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "torch==$TORCH_VERSION"
 RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
     --mount=type=bind,source=requirements.lock,target=/tmp/requirements.lock \
     pip install --no-deps --require-hashes --root-user-action=ignore -r /tmp/requirements.lock
 ENV OMP_NUM_THREADS=1
+USER 10001:10001
+RUN python -c "import torch, sentence_transformers"
+USER root
 COPY shared shared
 COPY services/__init__.py services/__init__.py
 COPY services/memory services/memory

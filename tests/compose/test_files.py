@@ -1,6 +1,8 @@
 """What docker-compose.yml, the Dockerfile and .dockerignore promise, read from the files themselves."""
 
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -310,7 +312,7 @@ def test_image_stage(dockerfile: str, name: str, lock: str) -> None:
     assert "--require-hashes" in text
     assert text.rindex("pip install") < text.index("COPY ")
     users = re.findall(r"^USER (\S+)$", text, re.MULTILINE)
-    assert users == ["10001:10001"]
+    assert users[-1] == "10001:10001"
     assert not re.search(r"^(ADD|EXPOSE 22)\b|curl |wget |sudo|--trusted-host|chmod 777", dockerfile, re.MULTILINE)
 
 
@@ -319,6 +321,36 @@ def test_torch_is_the_pinned_one(dockerfile: str) -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     (pin,) = [requirement for requirement in extras["memory"] if requirement.startswith("torch")]
     assert f"ARG TORCH_VERSION={pin.removeprefix('torch==')}\n" in dockerfile
+
+
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+
+
+@pytest.mark.parametrize(
+    ("index", "asked"),
+    [
+        (CPU_INDEX, f"install --no-deps --root-user-action=ignore --index-url {CPU_INDEX} torch==1"),
+        ("https://x.org/cu130", "install --root-user-action=ignore --index-url https://x.org/cu130 torch==1"),
+        ("", "install --root-user-action=ignore torch==1"),
+    ],
+)
+def test_torch_comes_with_what_its_build_needs(index: str, asked: str, dockerfile: str, tmp_path: Path) -> None:
+    """Only the CPU build needs nothing but what is locked; any other is installed with its own requirements."""
+    (command,) = re.findall(r"^RUN (?:--\S+ \\\n\s*)*((?:.*\\\n)*.*torch==.*)$", dockerfile, re.MULTILINE)
+    (tmp_path / "pip").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "pip").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TORCH_INDEX_URL": index, "TORCH_VERSION": "1"}
+    done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{asked}\n"
+
+
+def test_a_torch_that_does_not_load_ends_the_build(dockerfile: str) -> None:
+    """The image that is built is one that can load torch, as the user who will."""
+    text = stage(dockerfile, "memory")
+    packages, _, rest = text.partition("--require-hashes")
+    assert packages
+    assert re.search(r'^USER 10001:10001\nRUN python -c "import torch', rest, re.MULTILINE)
 
 
 def test_light_image_has_no_torch() -> None:

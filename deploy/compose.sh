@@ -38,6 +38,15 @@ compose_require() {
     compose_die "The Docker engine does not answer: start it, or make sure that you may use it (group 'docker')." || return
 }
 
+# As many processors as the engine has, which need not be this machine's (Docker Desktop, a DOCKER_HOST elsewhere), and
+# for this call only, as they may be others next time. It refuses containers that may use more.
+compose_cpus() {
+  local count
+  [[ -z ${ANAMNESIS_CPUS:-$(compose_value ANAMNESIS_CPUS)} ]] || return 0
+  count=$(docker info --format '{{.NCPU}}' 2>/dev/null) || return 0
+  [[ ! $count =~ ^[1-9][0-9]*$ ]] || export ANAMNESIS_CPUS=$count
+}
+
 compose_random() { head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }
 
 # Make .env, or add what it lacks: keys given by the environment, else made here and shown once.
@@ -68,9 +77,6 @@ compose_prepare() {
   # Part of every episode from here: the name that the `anamnesis` command on this machine uses too.
   if [[ -z $(compose_value ANAMNESIS_INGEST_INSTANCE) && $(uname -n) =~ ^[A-Za-z0-9._-]+$ ]]; then
     printf 'ANAMNESIS_INGEST_INSTANCE=%s\n' "$(uname -n)" >>"$COMPOSE_ENV" || return
-  fi
-  if [[ -z $(compose_value ANAMNESIS_CPUS) ]]; then
-    printf 'ANAMNESIS_CPUS=%s\n' "$(getconf _NPROCESSORS_ONLN)" >>"$COMPOSE_ENV" || return
   fi
   if ((${#made[@]})); then echo "Made in .env (mode 600): ${made[*]}"; fi
   if [[ " ${made[*]:-} " == *" ANAMNESIS_API_KEY "* ]]; then
@@ -107,6 +113,7 @@ except urllib.error.HTTPError as error:
 # of it comes, wait on. When something does not get ready, show which and its last lines, instead of a bare exit code.
 compose_run() {
   local reason said=
+  compose_cpus
   until compose up --detach --no-build --wait --wait-timeout "${ANAMNESIS_WAIT:-300}" "$@"; do
     reason=$(compose_reason)
     if [[ $reason != *"is being fetched ("* || $reason == "$said" ]]; then
@@ -174,7 +181,7 @@ compose_present() {
 compose_stop() { compose_present && compose stop "$@"; }
 compose_down() { compose_present && compose down --remove-orphans "$@"; }
 compose_logs() { compose_present && compose logs --follow --tail 200 "$@"; }
-compose_watch() { compose_present && compose watch "$@"; }
+compose_watch() { compose_present && compose_cpus && compose watch "$@"; }
 compose_status() { compose_present && compose ps --all --format 'table {{.Service}}\t{{.Status}}\t{{.Ports}}'; }
 
 # Whether there are containers of this project, running or stopped; quiet, also where there is no Docker.

@@ -28,7 +28,7 @@ SHELL = {
         "ANAMNESIS_MONGODB_PASSWORD": "Password of the database's user `anamnesis`.",
         "ANAMNESIS_MONGODB_PORT": "Port of the database on this machine's loopback; none = 5438.",
         "ANAMNESIS_BIND": "Address of this machine that the gateway is published on; none = 127.0.0.1.",
-        "ANAMNESIS_CPUS": "Processors that the database and the memory service may use each.",
+        "ANAMNESIS_CPUS": "Processors that the database and the memory service may use each; none = the engine's.",
         "ANAMNESIS_MEMORY_LIMIT": "Memory that the memory service may use; none = 4g.",
         "ANAMNESIS_UID": "User id that ingest runs as, so that it can read your transcripts; made by ./deploy.sh up.",
         "ANAMNESIS_GID": "Group id that goes with it.",

@@ -1,4 +1,5 @@
-"""The shell functions behind `deploy.sh up`: what they make of .env, and what they say when they cannot go on."""
+"""The verbs of `deploy.sh` for Compose, and the shell functions behind them: what they make of .env, what they ask of
+Docker, and what they say when they cannot go on."""
 
 import os
 import shutil
@@ -20,7 +21,59 @@ def project(tmp_path: Path) -> Path:
     """A copy of what the functions need, so that nobody's .env is touched."""
     directory = tmp_path / "project"
     shutil.copytree(ROOT / "deploy", directory / "deploy", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(ROOT / "deploy.sh", directory)
     return directory
+
+
+class Docker:
+    """A command `docker` that answers as an engine with seven processors would, and writes down what it is asked."""
+
+    READY = """
+case "$*" in
+  version*) echo 28.0.0 ;;
+  "info --format {{.NCPU}}") echo 7 ;;
+  ps*) echo 0123456789ab ;;
+esac
+"""
+
+    def __init__(self, project: Path, directory: Path) -> None:
+        self.project = project
+        self._directory = directory
+        directory.mkdir()
+        self.answer()
+
+    def answer(self, body: str = "") -> None:
+        """What it does before it answers as ever, in shell."""
+        program = self._directory / "docker"
+        log = f'printf "%s\\n" "$* cpus=${{ANAMNESIS_CPUS:-}}" >>"{self._directory}/asked"'
+        program.write_text(f"#!/usr/bin/env bash\n{log}\n{body}\n{self.READY}")
+        program.chmod(0o755)
+
+    def deploy(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Call `./deploy.sh` as a person does."""
+        strange = ("ANAMNESIS_", "COMPOSE_", "DOCKER_", "AWS_", "CLAUDE_")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(strange)}
+        places = {"PATH": f"{self._directory}:{kept['PATH']}", "HOME": str(self._directory)}
+        return subprocess.run(
+            ["./deploy.sh", *arguments],
+            cwd=self.project,
+            env={**kept, **places},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def asked(self) -> list[str]:
+        """What Compose was asked to do, in order, without what every call of it has."""
+        log = self._directory / "asked"
+        every = f"compose --project-directory {self.project} --file {self.project}/docker-compose.yml "
+        lines = log.read_text().splitlines() if log.exists() else []
+        return [line.removeprefix(every) for line in lines if line.startswith(every)]
+
+
+@pytest.fixture
+def docker(project: Path, tmp_path: Path) -> Docker:
+    return Docker(project, tmp_path / "engine")
 
 
 def call(project: Path, function: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -164,7 +217,7 @@ def test_without_an_engine(project: Path, tmp_path: Path) -> None:
 
 
 FETCHING = "the embedding model X is being fetched"
-DOCKER = """#!/bin/bash
+ENGINE = """#!/bin/bash
 # The engine's command: `up` comes to an end when memory is ready, which takes as many tries as it has things to say.
 case " $* " in
   *" up "*) echo up >>tries; (($(wc -l <tries) > $(wc -l <says))) ;;
@@ -187,7 +240,7 @@ def test_a_model_that_is_fetched_is_waited_for(
     """`up` waits on as long as more of a model comes, and tells how much; anything else ends it with the reason."""
     docker = tmp_path / "bin" / "docker"
     docker.parent.mkdir()
-    docker.write_text(DOCKER)
+    docker.write_text(ENGINE)
     docker.chmod(0o755)
     (project / "says").write_text("".join(f"{line}\n" for line in says))
     done = call(project, "compose_run", PATH=f"{docker.parent}:{os.environ['PATH']}")
@@ -195,6 +248,96 @@ def test_a_model_that_is_fetched_is_waited_for(
     assert len((project / "tries").read_text().splitlines()) == tries
     assert (f"Not everything became ready: {says[-1]}" in done.stderr) is not ready
     assert done.stdout.count("Not ready yet: ") == tries - 1
+
+
+UP = "up --detach --no-build --wait --wait-timeout 300"
+
+
+def test_up(docker: Docker) -> None:
+    """`up` makes .env, builds, starts, waits, and says where it is and what the key is."""
+    done = docker.deploy("up")
+    assert done.returncode == 0, done.stderr
+    assert docker.asked() == ["build cpus=", f"{UP} cpus=7"]
+    assert variables(docker.project)["ANAMNESIS_API_KEY"] in done.stdout
+    assert "Anamnesis is ready." in done.stdout
+    assert "http://127.0.0.1:3010" in done.stdout
+
+
+def test_processors_are_the_engines(docker: Docker) -> None:
+    """The engine is asked at every start how many processors it has, unless .env says how many may be used."""
+    docker.deploy("start")
+    assert docker.asked() == [f"{UP} cpus=7"]
+    assert "ANAMNESIS_CPUS" not in variables(docker.project)
+    docker.answer("[[ $1 != info ]] || { echo 2; exit; }")
+    docker.deploy("start")
+    docker.deploy("watch")
+    with (docker.project / ".env").open("a") as file:
+        file.write("ANAMNESIS_CPUS=3\n")
+    docker.deploy("start")
+    docker.answer('[[ $1 != info ]] || { echo "cannot tell"; exit 1; }')
+    assert docker.deploy("start").returncode == 0
+    assert docker.asked()[1:] == [f"{UP} cpus=2", "watch cpus=2", f"{UP} cpus=", f"{UP} cpus="]
+
+
+def test_start_and_rebuild(docker: Docker) -> None:
+    """`start` builds nothing; `rebuild` builds and starts what it is told; neither makes the keys anew."""
+    assert "ready" in docker.deploy("start", "gateway").stdout
+    made = variables(docker.project)
+    assert docker.deploy("rebuild", "memory").returncode == 0
+    assert docker.asked() == [f"{UP} gateway cpus=7", "build memory cpus=", f"{UP} memory cpus=7"]
+    assert variables(docker.project) == made
+
+
+def test_up_does_not_start_what_could_not_be_built(docker: Docker) -> None:
+    """A build that fails ends `up` and `rebuild` with an error; what runs is left as it is."""
+    docker.answer('case "$*" in *" build"*) echo "no space left" >&2; exit 17 ;; esac')
+    for verb in ("up", "rebuild"):
+        done = docker.deploy(verb)
+        assert done.returncode != 0
+        assert "no space left" in done.stderr
+        assert "ready" not in done.stdout
+    assert docker.asked() == ["build cpus=", "build cpus="]
+
+
+def test_up_shows_what_did_not_get_ready(docker: Docker) -> None:
+    """When a service does not get ready, `up` fails and shows its last lines, and those of no other."""
+    docker.answer("""
+case "$*" in
+  *" up "*) exit 1 ;;
+  *"ps --all --format"*) printf "%s\\n" "mongo running healthy" "memory restarting " "gateway created " ;;
+  *"logs --no-log-prefix --tail 20 memory") echo "ANAMNESIS_EMBED_QUEUE = 'x': expected a number" ;;
+esac""")
+    done = docker.deploy("up")
+    assert done.returncode == 1
+    assert "Not everything became ready" in done.stderr
+    assert "The last lines of memory:\nANAMNESIS_EMBED_QUEUE = 'x': expected a number\n" in done.stderr
+    assert "lines of mongo" not in done.stderr
+    assert "ready." not in done.stdout
+
+
+def test_verbs_on_what_is_there(docker: Docker) -> None:
+    """`status`, `logs`, `watch`, `stop` and `down` go to Compose with what they are given."""
+    docker.deploy("start")
+    for arguments in (["status"], ["logs", "memory", "ingest"], ["watch"], ["stop", "memory"], ["down", "--volumes"]):
+        done = docker.deploy(*arguments)
+        assert done.returncode == 0, done.stderr
+    assert [line.rsplit(" cpus=")[0] for line in docker.asked()[1:]] == [
+        r"ps --all --format table {{.Service}}\t{{.Status}}\t{{.Ports}}",
+        "logs --follow --tail 200 memory ingest",
+        "watch",
+        "stop memory",
+        "down --remove-orphans --volumes",
+    ]
+
+
+@pytest.mark.parametrize("verb", ["status", "logs", "watch", "stop", "down"])
+def test_nothing_is_made_where_nothing_was_started(docker: Docker, verb: str) -> None:
+    """Without .env these verbs say that nothing was started here, and make none."""
+    done = docker.deploy(verb)
+    assert done.returncode != 0
+    assert "'./deploy.sh up' has not been run in this directory" in done.stderr
+    assert docker.asked() == []
+    assert not (docker.project / ".env").exists()
 
 
 @pytest.mark.parametrize("verb", ["compose_cuda", "compose_rocm"])

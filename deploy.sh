@@ -225,28 +225,49 @@ make_locks() {
   resolve requirements-light.lock pyproject.toml --extra ingest --extra gateway
 }
 
-# Every test: what is fast to fail comes first. All steps run; the summary says what failed.
+# How many tests were skipped by the report that pytest wrote, if any; 'all: REASON' when no test was run.
+skipped() {
+  [[ -s $1 ]] || return 0
+  "$PYTHON" - "$1" <<'PY'
+import sys
+import xml.etree.ElementTree as xml
+
+report = xml.parse(sys.argv[1])
+reasons = [" ".join(one.get("message", "").split()) for one in report.iter("skipped")]
+everything = len(list(report.iter("testcase")))
+print(f"all: {'; '.join(dict.fromkeys(reasons))}" if len(reasons) == everything > 0 else len(reasons) or "")
+PY
+}
+
+# Every test: what is fast to fail comes first. All steps run; the summary says what failed and what was not run.
 run_tests() {
-  local bin=$VENV/bin failed=0 summary=() started name
+  local bin=$VENV/bin failed=0 summary=() started name scratch
   set_up requirements-dev.lock
   for name in "${!ANAMNESIS_@}"; do # nobody's settings change what the tests see
     [[ $name == ANAMNESIS_TEST_* ]] || unset "$name"
   done
   cd "$ROOT"
+  scratch=$(mktemp -d)
+  # shellcheck disable=SC2064 # the directory of this call
+  trap "rm -rf '$scratch'" EXIT
   step() {
-    local name=$1 status=0
+    local name=$1 status=0 skips
     shift
     printf '\n== %s\n' "$name"
     started=$SECONDS
+    rm -f "$scratch/report"
     "$@" || status=$?
-    if ((status == 0)); then
-      summary+=("ok      $name ($((SECONDS - started)) s)")
-    else
+    skips=$(skipped "$scratch/report") || skips="" # a report that broke off
+    if ((status != 0)); then
       summary+=("FAILED  $name ($((SECONDS - started)) s)")
       failed=1
+    elif [[ $skips == all:* ]]; then
+      summary+=("SKIPPED $name: ${skips#all: }")
+    else
+      summary+=("ok      $name ($((SECONDS - started)) s${skips:+, $skips skipped})")
     fi
   }
-  tests() { "$PYTHON" -m pytest -q -rs "$@" || (($? == 5)); } # 5: nothing of that kind to run
+  tests() { "$PYTHON" -m pytest -q -rs --junitxml "$scratch/report" "$@" || (($? == 5)); } # 5: nothing of that kind to run
   "$PYTHON" -m tests.mongo_peer --fetch || printf 'No mongod for the tests: those that need one will say so.\n'
   step "ruff check" "$bin/ruff" check .
   step "ruff format" "$bin/ruff" format --check .

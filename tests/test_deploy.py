@@ -1,8 +1,10 @@
 """`deploy.sh`: settings from `.env`, which torch is taken, when an installation begins again, where a verb goes."""
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,7 +65,7 @@ class Checkout:
             env={**kept, "PATH": path, **environment},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=False,
         )
 
@@ -205,6 +207,45 @@ def test_what_the_tests_need_will_do_for_running(checkout: Checkout) -> None:
     before = len(checkout.installs())
     checkout("set_up_to_run")
     assert len(checkout.installs()) == before
+
+
+def test_what_was_not_run_is_said(checkout: Checkout) -> None:
+    """The summary of `test` counts what was skipped and names the reason where nothing was run; that is no failure."""
+    for tool in ("ruff", "mypy", "lint-imports", "shellcheck"):
+        (checkout.python.parent / tool).symlink_to("/bin/true")
+    (checkout.root / "tests").mkdir()
+    (checkout.root / "tests" / "test_some.py").write_text(
+        "import pytest\n"
+        "def test_done(): pass\n"
+        "def test_skipped(): pytest.skip('no such thing here')\n"
+        "@pytest.mark.slow\n"
+        "def test_slow(): pass\n"
+        "@pytest.mark.compose\n"
+        "@pytest.mark.parametrize('number', [1, 2])\n"
+        "def test_stack(number): pytest.skip('there is no\\nengine')\n"
+    )
+    checkout.answer(f'case "$*" in *" pip "* | *mongo_peer*) exit 0 ;; esac; exec "{sys.executable}" "$@"')
+    done = checkout("run_tests", PYTHONPATH="")
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = [re.sub(r"\d+ s\b", "- s", line) for line in done.stdout.splitlines()[-3:]]
+    assert summary == [
+        "ok      tests (- s, 1 skipped)",
+        "ok      slow tests (- s)",
+        "SKIPPED compose tests: there is no engine",
+    ]
+
+
+def test_a_test_that_fails_is_a_failure(checkout: Checkout) -> None:
+    """One failure among what is skipped fails the whole and is said so."""
+    (checkout.root / "tests").mkdir()
+    (checkout.root / "tests" / "test_some.py").write_text(
+        "import pytest\ndef test_failed(): assert False\ndef test_skipped(): pytest.skip('no such thing here')\n"
+    )
+    checkout.answer(f'case "$*" in *" pip "* | *mongo_peer*) exit 0 ;; esac; exec "{sys.executable}" "$@"')
+    done = checkout("run_tests", PYTHONPATH="")
+    assert done.returncode == 1
+    assert "\nFAILED  tests (" in done.stdout
+    assert "SKIPPED" not in done.stdout.rpartition("== compose tests")[2]
 
 
 def test_a_missing_python_is_said(checkout: Checkout) -> None:

@@ -21,6 +21,7 @@ PARTS = (
     ".dockerignore",
     "Dockerfile",
     "deploy",
+    "deploy.sh",
     "docker-compose.yml",
     "requirements-light.lock",
     "requirements.lock",
@@ -29,12 +30,15 @@ PARTS = (
     "tests/compose",
     "tests/mongo_peer",
 )
+KEYS = ("ANAMNESIS_API_KEY", "ANAMNESIS_SERVICE_KEY", "ANAMNESIS_MONGODB_PASSWORD")
+UNUSED = dict.fromkeys(KEYS, "not-used-here")
+"""What Compose must be given to read its file, where `up` has made no .env yet."""
 T = TypeVar("T")
 
 
 @dataclass
 class Stack:
-    """Builds, starts and removes it, by the functions that deploy.sh calls."""
+    """Builds, starts and removes it, by ./deploy.sh."""
 
     engine: Engine
     directory: Path
@@ -66,23 +70,20 @@ class Stack:
         }
 
     def build(self) -> None:
-        """Build the images, the database's stand-in among them."""
-        self.deploy("compose_prepare")
+        """Build the images, the database's stand-in among them, before `up` finds them built."""
         self.run("docker", "compose", "-p", "anamnesis-peer", "-f", "tests/compose/peer.yml", "build", limit=600)
-        self.run("docker", "compose", "build", limit=1200)
+        self.run("docker", "compose", "build", limit=1200, **UNUSED)
 
     def deploy(self, verb: str, *arguments: str, limit: float = 400) -> str:
-        """Call one function of deploy/compose.sh, as deploy.sh does."""
-        load = 'source deploy/envfile.sh; envfile_load "$PWD/.env"; source deploy/compose.sh'
-        script = f'set -euo pipefail; {load}; "$@"'
-        return self.run("bash", "-c", script, "deploy", verb, *arguments, limit=limit)
+        """Call ./deploy.sh as a person does."""
+        return self.run("./deploy.sh", verb, *arguments, limit=limit)
 
-    def run(self, *command: str, limit: float = 60) -> str:
+    def run(self, *command: str, limit: float = 60, **environment: str) -> str:
         """Run a command in the stack's directory; what it printed. A failure shows the end of what it printed."""
         done = subprocess.run(
             command,
             cwd=self.directory,
-            env=self.environment,
+            env={**self.environment, **environment},
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -140,6 +141,7 @@ class Stack:
     def remove(self) -> None:
         """Remove containers, networks and volumes; a failure is shown and does not hide the test's own."""
         try:
-            self.run("docker", "compose", "down", "--volumes", "--remove-orphans", "--timeout", "5", limit=120)
+            down = ("down", "--volumes", "--remove-orphans", "--timeout", "5")
+            self.run("docker", "compose", *down, limit=120, **UNUSED)
         except (AssertionError, subprocess.TimeoutExpired) as error:
             print(f"the test's containers may be left: {error}", file=sys.stderr)

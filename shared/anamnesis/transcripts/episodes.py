@@ -55,15 +55,20 @@ class Maker:
         said: list[str] = []
         done: list[Done] = []
         told: list[tuple[str, str]] = []
+
+        def safe(text: str) -> str:
+            found = redact(text, entropy=self.entropy)
+            counts.update(found.counts)
+            return found.text
+
         for part in exchange.parts:
             if part.use is not None:
                 failure = exchange.failures.get(part.use.id)
-                one = condense(part.use, exchange.cwd, part.use.id in exchange.finished, failure)
-                one = one._replace(line=self._safe(one.line, counts), subject=self._safe(one.subject, counts))
+                one = condense(part.use, exchange.cwd, part.use.id in exchange.finished, failure, safe)
                 done.append(one)
                 told.append(("tool", one.line))
                 continue
-            text = self._safe(part.text, counts).strip()
+            text = safe(part.text).strip()
             if text:
                 (asked if part.who == "user" else said).append(text)
                 told.append((part.who, text))
@@ -91,11 +96,6 @@ class Maker:
             trust=Trust.USER if not said and not done else Trust.ASSISTANT,
         )
         return Made(create, decision, counts)
-
-    def _safe(self, text: str, counts: Counter[str]) -> str:
-        found = redact(text, entropy=self.entropy)
-        counts.update(found.counts)
-        return found.text
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,8 @@ class Record(NamedTuple):
 
 
 _TALK = frozenset(("user", "assistant", "attachment"))
-_INPUT = 2_000  # characters kept of a string in a tool's input
-_ERROR_TEXT = 600  # characters kept of what a failed tool said
+_INPUT = 2_000  # characters kept of a string in a tool's input, at most
+_ERROR_TEXT = 600  # characters kept of what a failed tool said, at most
 
 
 def load(data: bytes) -> JsonObject | None:
@@ -138,7 +138,7 @@ def _brief(given: object) -> JsonObject:
     """The short strings of a tool's input and its to-do list; whole files that it writes are let go at once."""
     if not isinstance(given, dict):
         return {}
-    brief: JsonObject = {key: value[:_INPUT] for key, value in given.items() if isinstance(value, str)}
+    brief: JsonObject = {key: _begin(value, _INPUT) for key, value in given.items() if isinstance(value, str)}
     if isinstance(given.get("todos"), list):
         brief["todos"] = given["todos"]
     return brief
@@ -147,13 +147,21 @@ def _brief(given: object) -> JsonObject:
 def _said(content: object) -> str:
     """The beginning of what a tool said."""
     if isinstance(content, str):
-        return content[:_ERROR_TEXT]
+        return _begin(content, _ERROR_TEXT)
     if isinstance(content, list):
         for block in content:
             text = block.get("text") if isinstance(block, dict) else None
             if isinstance(text, str):
-                return text[:_ERROR_TEXT]
+                return _begin(text, _ERROR_TEXT)
     return ""
+
+
+def _begin(text: str, length: int) -> str:
+    """The beginning of a text, without the word that the cut goes through: half a secret is not known for one."""
+    if len(text) <= length:
+        return text
+    words = text[: length + 1].rsplit(None, 1)
+    return words[0] if len(words) == 2 else ""
 
 
 def _text(line: JsonObject, key: str) -> str:

@@ -1,6 +1,11 @@
-"""Tool calls in one line each: what was called on what, and whether it worked."""
+"""Tool calls in one line each: what was called on what, and whether it worked.
+
+Lines are short, and half a secret is not known for one: what was given to a tool, and what it said, is made safe
+before anything is cut off.
+"""
 
 import os.path
+from collections.abc import Callable
 from typing import NamedTuple
 
 from pydantic import JsonValue
@@ -13,6 +18,7 @@ _WHY = 160  # characters of why it failed
 _EDITS = frozenset(("Edit", "MultiEdit", "Write", "NotebookEdit", "Update", "Create"))
 _SHELLS = frozenset(("Bash", "BashOutput", "PowerShell", "Shell"))
 _AGENTS = frozenset(("Task", "Agent"))
+_PATHS = ("file_path", "notebook_path", "path")
 _SUBJECTS = (
     "file_path",
     "path",
@@ -28,6 +34,10 @@ _SUBJECTS = (
 )
 
 
+Safe = Callable[[str], str]
+"""Takes secrets out of a text."""
+
+
 class Done(NamedTuple):
     """A tool call as people would tell it."""
 
@@ -39,12 +49,12 @@ class Done(NamedTuple):
     failed: bool
 
 
-def condense(use: ToolUse, cwd: str, finished: bool, failure: str | None) -> Done:
-    """One line for a call; `failure` is what the tool said when it failed."""
-    kind, verb, subject = _tell(use, cwd)
+def condense(use: ToolUse, cwd: str, finished: bool, failure: str | None, safe: Safe) -> Done:
+    """One line for a call; `failure` is what the tool said when it failed. `safe` is given whole texts, each once."""
+    kind, verb, subject = _tell(use, cwd, safe)
     # Only commands are worth saying that they worked; of all others one hears when they did not.
     if failure is not None:
-        reason = one_line(_reason(failure), _WHY)
+        reason = one_line(_reason(safe(failure)), _WHY)
         outcome = f" (failed: {reason})" if reason else " (failed)"
     else:
         outcome = " (ok)" if kind == "run" and finished else ""
@@ -58,33 +68,32 @@ def one_line(text: str, length: int) -> str:
     return flat if len(flat) <= length else flat[: length - 1].rstrip() + "…"
 
 
-def _tell(use: ToolUse, cwd: str) -> tuple[str, str, str]:
+def _tell(use: ToolUse, cwd: str, safe: Safe) -> tuple[str, str, str]:
     """Kind, verb and subject of a call."""
     name, given = use.name, use.input
+
+    def first(*keys: str) -> str:
+        return safe(next((value for key in keys if (value := _string(given, key))), ""))
+
     if name in _EDITS:
-        return "edit", "Edit" if name != "Write" else "Write", _path(given, cwd)
+        return "edit", "Edit" if name != "Write" else "Write", _relative(first(*_PATHS), cwd)
     if name == "Read":
-        return "read", "Read", _path(given, cwd)
+        return "read", "Read", _relative(first(*_PATHS), cwd)
     if name in _SHELLS:
-        return "run", "Bash:", _command(_string(given, "command") or _string(given, "bash_id"))
+        return "run", "Bash:", _command(first("command", "bash_id"))
     if name in ("Grep", "Glob"):
-        where = _relative(_string(given, "path"), cwd)
-        return "search", name, f'"{_string(given, "pattern")}"' + (f" in {where}" if where else "")
+        where = _relative(first("path"), cwd)
+        return "search", name, f'"{first("pattern")}"' + (f" in {where}" if where else "")
     if name == "WebSearch":
-        return "search", "WebSearch", f'"{_string(given, "query")}"'
+        return "search", "WebSearch", f'"{first("query")}"'
     if name == "WebFetch":
-        return "read", "WebFetch", _string(given, "url")
+        return "read", "WebFetch", first("url")
     if name in _AGENTS:
-        kind = _string(given, "subagent_type")
-        return "agent", f"Task {kind}:" if kind else "Task:", _string(given, "description") or _string(given, "prompt")
+        kind = first("subagent_type")
+        return "agent", f"Task {kind}:" if kind else "Task:", first("description", "prompt")
     if name == "TodoWrite":
-        return "other", "Todos:", _todos(given.get("todos"))
-    subject = next((value for key in _SUBJECTS if (value := _string(given, key))), "")
-    return "other", _plain(name), _relative(subject, cwd)
-
-
-def _path(given: JsonObject, cwd: str) -> str:
-    return _relative(_string(given, "file_path") or _string(given, "notebook_path") or _string(given, "path"), cwd)
+        return "other", "Todos:", safe(_todos(given.get("todos")))
+    return "other", safe(_plain(name)), _relative(first(*_SUBJECTS), cwd)
 
 
 def _relative(path: str, cwd: str) -> str:

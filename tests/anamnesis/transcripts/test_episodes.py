@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from anamnesis.contracts.episodes import EpisodeCreate
 from anamnesis.transcripts.episodes import Maker, Origin, shorten, storable
-from anamnesis.transcripts.exchanges import Cutter
+from anamnesis.transcripts.exchanges import Cutter, Exchange
 from anamnesis.transcripts.lines import lines
 from anamnesis.transcripts.projects import Projects, basename
 from anamnesis.transcripts.wrappers import clean
@@ -19,12 +19,15 @@ DATA = Path(__file__).parents[4] / "shared" / "data" / "transcripts"
 ASKED = "What do we do about the flaky upload test that fails every other night?"
 
 
-def episodes(data: bytes, maker: Maker | None = None) -> list[EpisodeCreate]:
+def exchanges(data: bytes) -> list[Exchange]:
     cutter = Cutter()
-    found = [one for line in lines([data]) for one in cutter.feed(line)] + cutter.open()
+    return [one for line in lines([data]) for one in cutter.feed(line)] + cutter.open()
+
+
+def episodes(data: bytes, maker: Maker | None = None) -> list[EpisodeCreate]:
     maker = maker or Maker(Projects(look=False))
     origin = Origin("/t/s.jsonl", "laptop", datetime(2026, 1, 2, tzinfo=UTC))
-    return [made.episode for one in found if (made := maker.make(one, origin)).episode is not None]
+    return [made.episode for one in exchanges(data) if (made := maker.make(one, origin)).episode is not None]
 
 
 def test_copies_in_other_sessions_have_the_same_id() -> None:
@@ -75,6 +78,41 @@ def test_long_exchanges_lose_their_middle_and_say_so() -> None:
     assert raw.startswith("User: What")
     assert raw.endswith("finish")
     assert "characters left out" in raw
+
+
+SECRETS = {
+    "postgres://bob:hunter2hunter2@db.internal/shop": "hunter2hunter2",
+    "AIza" + "SyD3x7Qm9Zk2Lp5Vw8Rt1Ub4Nc6Ef0Gh3Jk": "D3x7Qm9Zk2Lp5Vw8Rt1Ub4Nc6Ef0",
+    "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8": "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8",
+}
+"""What is written, and the part of it that nobody may see."""
+
+
+@pytest.mark.parametrize(
+    ("cut", "filler"), [(90, "echo "), (160, "echo "), (240, "echo "), (600, "#x\n"), (2000, "#x\n")]
+)
+@pytest.mark.parametrize("written", SECRETS)
+def test_no_cut_uncovers_a_secret(written: str, cut: int, filler: str) -> None:
+    """Wherever a text is cut off, no part of a secret that stood there is kept, in commands and in failures."""
+    for before in range(cut - len(written) - 4, cut + 1, 3):
+        text = (filler * before)[: before - 1] + filler[-1] + written + " and on"
+        script = Script()
+        script.user(ASKED)
+        script.uses("Bash", {"command": text}, "t1")
+        script.result("t1", text, failed=True)
+        (one,) = episodes(script.data)
+        shown = one.model_dump_json()
+        hidden = SECRETS[written]
+        assert [hidden[at : at + 6] for at in range(len(hidden) - 5) if hidden[at : at + 6] in shown] == []
+
+
+def test_a_secret_in_a_command_counts_once() -> None:
+    """However often a command is told, in the exchange and in its summary, its key was taken out once."""
+    script = Script()
+    script.user(ASKED)
+    script.uses("Bash", {"command": "gh auth login --with-token ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"}, "t1")
+    made = Maker(Projects(look=False)).make(exchanges(script.data)[0], Origin("/t/s.jsonl", "laptop"))
+    assert sum(made.redactions.values()) == 1
 
 
 @given(st.text(max_size=300), st.integers(100, 250))

@@ -13,7 +13,7 @@ CWD = "/home/me/shop"
 
 
 def did(name: str, given: Line, failure: str | None = None) -> Done:
-    return condense(ToolUse("t", name, given), CWD, finished=True, failure=failure)
+    return condense(ToolUse("t", name, given), CWD, finished=True, failure=failure, safe=str)
 
 
 def test_a_summary_says_what_was_asked_done_and_found() -> None:

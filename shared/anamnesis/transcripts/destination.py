@@ -69,7 +69,7 @@ def _parts(marks: Mapping[str, JsonObject]) -> Iterator[dict[str, JsonObject]]:
     part: dict[str, JsonObject] = {}
     size = 0
     for key, mark in marks.items():
-        length = len(str(mark.get("weights", ""))) + 1024
+        length = len(str(mark.get("weights", ""))) + len(str(mark.get("seen", ""))) + 1024
         if part and (len(part) >= _MARKS or size + length > _MARK_CHARACTERS):
             yield part
             part, size = {}, 0

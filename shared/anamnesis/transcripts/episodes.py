@@ -109,9 +109,10 @@ class Made:
 
 def episode_id(exchange: Exchange) -> str:
     """The same for every copy of an exchange, in whichever file or session it is found."""
-    day = f"{exchange.timestamp:%Y%m%d}" if exchange.timestamp else "undated"
+    # Only what the first record says itself: other fields are filled in as the exchange grows.
+    day = f"{exchange.began:%Y%m%d}" if exchange.began else "undated"
     # Real ids are unique by themselves; made-up ones ("msg_001") only within their session.
-    name = exchange.uuid if len(exchange.uuid) >= 32 else f"{exchange.session}/{exchange.agent}/{exchange.uuid}"
+    name = exchange.uuid if len(exchange.uuid) >= 32 else f"{exchange.home}/{exchange.agent}/{exchange.uuid}"
     if not exchange.uuid:
         name += f"@{exchange.position}"
     return f"ep_{day}_cc_{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:24]}"

@@ -1,25 +1,31 @@
 """Records to exchanges: a user's turn up to the end of its answer.
 
 A file is a row of segments, each beginning at a turn of its main conversation. What comes out of a
-segment depends on nothing before it, so reading may begin again at the start of any segment and
-finds the same: that is what makes reading in pieces equal to reading whole. Sidechains (subagents
-that write into the same file) are exchanges of their own within the segment that started them.
+segment depends on nothing before it but the uuids that were seen there, so reading may begin again
+at the start of any segment and finds the same: that is what makes reading in pieces equal to
+reading whole. Sidechains (subagents that write into the same file) are exchanges of their own
+within the segment that started them.
 
-Dedupe needs no memory of the file either. Within a segment a uuid counts once. A record that was
-delivered again in a later segment is older than that segment's turn and has no parent in it; it is
-left out. `parentUuid` is used for nothing else, so branches and cycles do no harm.
+A uuid counts once in a file. Nothing else tells a repeated record from a new one: clocks are set
+back, and chains of parents have gaps, branches and cycles. `parentUuid` only says which subagent
+speaks where no `agentId` does.
 """
 
+import hashlib
+
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from pydantic import JsonValue
-
-from anamnesis.contracts.base import JsonObject
 from anamnesis.transcripts import wrappers
 from anamnesis.transcripts.lines import Line
-from anamnesis.transcripts.records import Record, ToolUse, load, moment, read
+from anamnesis.transcripts.records import Record, ToolUse, load, read, salvage
+
+SEEN_BYTES = 6
+"""Of the digest of a uuid: so many that two of one session hardly ever share it."""
+MAX_SEEN = 8192
+"""Records of earlier segments that are told from new ones; what is repeated after more than that counts as new."""
 
 
 class Part(NamedTuple):
@@ -40,6 +46,10 @@ class Exchange:
     """Of its first record."""
     position: int
     """Byte offset of its first record."""
+    began: datetime | None
+    """When its first record was written, if that says so; unlike the other fields it never changes."""
+    home: str
+    """Session of its first record, likewise."""
     session: str
     agent: str
     """Id of the subagent whose exchange it is; empty for the main conversation."""
@@ -60,23 +70,24 @@ class Exchange:
 class Cutter:
     """Cuts one file into exchanges, line by line.
 
-    `agent` is the subagent whose file it is; all its records then form one conversation.
+    `agent` is the subagent whose file it is; all its records then form one conversation. `seen` is what another
+    cutter had seen where this one begins.
     """
 
-    def __init__(self, agent: str = "") -> None:
+    def __init__(self, agent: str = "", seen: Iterable[bytes] = ()) -> None:
         self._agent = agent
         self._open: dict[str, Exchange] = {}
         """Conversation -> its exchange; the main one is ''."""
         self._owner: dict[str, str] = {}
         """uuid of a record of this segment -> its conversation."""
-        self._links: set[str] = set()
-        """uuids of other records of this segment, through which chains of parents pass."""
-        self._turn: datetime | None = None
-        """When this segment's turn was said."""
+        self._seen = dict.fromkeys(seen)
+        """Short digests of the uuids of earlier segments, in the order of the file."""
         self._start: int | None = None
         self._done: list[Exchange] = []
         self.unreadable = 0
         """Lines that were torn, too long, or no records."""
+        self.replayed = 0
+        """Records that had been seen before."""
 
     def feed(self, line: Line) -> list[Exchange]:
         """Take a line; gives the exchanges that it closes."""
@@ -87,13 +98,13 @@ class Cutter:
             return []
         loaded = load(line.data)
         if loaded is None:
-            self.unreadable += line.ended  # the rest behind the last newline may still be written on
-            return []
-        record = read(loaded)
-        if record is None:
-            self._link(line.position, loaded)
-            return []
-        return self._take(line.position, record)
+            if not line.ended:
+                return []  # the rest behind the last newline may still be written on
+            self.unreadable += 1
+        found = salvage(line.data) if loaded is None else (loaded,)
+        return [
+            closed for one in found if (record := read(one)) is not None for closed in self._take(line.position, record)
+        ]
 
     def open(self) -> list[Exchange]:
         """The exchanges of the last segment, which may still grow."""
@@ -104,10 +115,16 @@ class Cutter:
         """Where reading must begin again to see the last segment whole; none before its first record."""
         return self._start
 
+    @property
+    def seen(self) -> tuple[bytes, ...]:
+        """What was seen before `resume_at`."""
+        return tuple(self._seen)
+
     def _take(self, position: int, record: Record) -> list[Exchange]:
-        if record.uuid and record.uuid in self._owner:
-            return []
-        if self._is_replay(record):
+        if self._agent and record.sidechain is False and not record.agent:
+            return []  # a copy of the parent's conversation
+        if record.uuid and (record.uuid in self._owner or _digest(record.uuid) in self._seen):
+            self.replayed += 1
             return []
         conversation = self._conversation(record)
         if conversation is None:
@@ -120,7 +137,7 @@ class Cutter:
         turn = record.type == "user" and bool(spoken) and not record.injected and not record.results
         closed: list[Exchange] = []
         if turn and conversation == "":
-            closed = self._next_segment(record)
+            closed = self._next_segment()
         self._start = position if self._start is None else self._start
         if record.uuid:
             self._owner[record.uuid] = conversation
@@ -138,24 +155,6 @@ class Cutter:
         self._add(exchange, record, spoken, stopped)
         return closed
 
-    def _link(self, position: int, loaded: JsonObject) -> None:
-        """Note a record that says nothing: a chain of parents may pass through it."""
-        uuid, parent = loaded.get("uuid"), loaded.get("parentUuid")
-        if isinstance(uuid, str) and uuid and not self._is_old(moment(loaded.get("timestamp")), parent):
-            self._links.add(uuid)
-            self._start = position if self._start is None else self._start
-
-    def _is_replay(self, record: Record) -> bool:
-        if self._agent and record.sidechain is False and not record.agent:
-            return True  # a copy of the parent's conversation
-        return self._is_old(record.timestamp, record.parent)
-
-    def _is_old(self, timestamp: datetime | None, parent: JsonValue) -> bool:
-        """Older than this segment's turn, and nothing in the segment leads to it."""
-        if self._turn is None or timestamp is None or timestamp >= self._turn:
-            return False
-        return not isinstance(parent, str) or (parent not in self._owner and parent not in self._links)
-
     def _conversation(self, record: Record) -> str | None:
         """Which conversation a record belongs to; '' is the main one."""
         if self._agent or not record.sidechain:
@@ -164,10 +163,12 @@ class Cutter:
             return record.agent
         return self._owner.get(record.parent) or record.uuid or None
 
-    def _next_segment(self, record: Record) -> list[Exchange]:
+    def _next_segment(self) -> list[Exchange]:
         closed = self.open()
-        self._open, self._owner, self._links, self._done = {}, {}, set(), []
-        self._turn = record.timestamp
+        self._seen.update(dict.fromkeys(map(_digest, self._owner)))
+        if len(self._seen) > MAX_SEEN:
+            self._seen = dict.fromkeys(list(self._seen)[-MAX_SEEN:])
+        self._open, self._owner, self._done = {}, {}, []
         self._start = None
         return closed
 
@@ -175,6 +176,8 @@ class Cutter:
         exchange = Exchange(
             uuid=record.uuid,
             position=position,
+            began=record.timestamp,
+            home=record.session,
             session=record.session,
             agent=conversation or self._agent,
             timestamp=record.timestamp,
@@ -199,3 +202,7 @@ class Cutter:
             exchange.finished.add(result.id)
             if result.failed:
                 exchange.failures[result.id] = result.text
+
+
+def _digest(uuid: str) -> bytes:
+    return hashlib.blake2b(uuid.encode("utf-8", "replace"), digest_size=SEEN_BYTES).digest()

@@ -30,6 +30,8 @@ class Progress:
     """Exchanges that were judged, by reason; `kept` were sent."""
     unreadable: int = 0
     """Lines that were no records."""
+    replayed: int = 0
+    """Records that stood in their file more than once and counted once."""
     errors: Counter[str] = field(default_factory=Counter)
     """Files that could not be read, by reason."""
     removed: int = 0

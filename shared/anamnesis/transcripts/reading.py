@@ -32,6 +32,7 @@ class Step:
     decisions: Counter[str] = field(default_factory=Counter)
     redactions: Counter[str] = field(default_factory=Counter)
     unreadable: int = 0
+    replayed: int = 0
     error: str = ""
     """Why the file could not be read (further), as one of a small set."""
     last: bool = False
@@ -72,6 +73,7 @@ class _Reading:
         self._renewed = mark is not None and mark.format != FORMAT
         known = mark if mark is not None and self._continues(mark) else None
         self._start = known.offset if known else 0
+        self._seen = known.seen if known else ()
         # What was seen in a file that has been replaced stays known: its exchanges may be elsewhere as copies.
         self._weights = dict(mark.weights) if mark is not None and not self._renewed else {}
         self._origin = Origin(
@@ -95,7 +97,7 @@ class _Reading:
         )
 
     def steps(self) -> Iterator[Step]:
-        cutter = Cutter(self._file.agent)
+        cutter = Cutter(self._file.agent, self._seen)
         step = Step(self._file)
         end = self._start
         ended = self._start
@@ -108,18 +110,19 @@ class _Reading:
             for exchange in closed:
                 self._take(exchange, step)
             if closed and (len(step.episodes) >= STEP_EPISODES or step.weight >= STEP_BYTES):
-                step.mark = self._mark(cutter.resume_at or 0, None)
+                step.mark = self._mark(cutter.resume_at or 0, cutter.seen, None)
                 yield step
                 step = Step(self._file)
         for exchange in cutter.open():
             self._take(exchange, step)
         step.unreadable = cutter.unreadable
+        step.replayed = cutter.replayed
         step.last = True
         if os.fstat(self._descriptor).st_size < end or end < self._status.st_size:
             step.error = "shortened-while-read"  # read again next time, from what it has become
         else:
             offset = ended if cutter.resume_at is None else cutter.resume_at
-            step.mark = self._mark(offset, self._status)
+            step.mark = self._mark(offset, cutter.seen, self._status)
         yield step
 
     def _take(self, exchange: Exchange, step: Step) -> None:
@@ -139,7 +142,7 @@ class _Reading:
         step.episodes.append(made.episode)
         step.weight += len(made.episode.summary) + len(made.episode.raw_exchange or "")
 
-    def _mark(self, offset: int, status: os.stat_result | None) -> Mark:
+    def _mark(self, offset: int, seen: tuple[bytes, ...], status: os.stat_result | None) -> Mark:
         """The mark at `offset`; with `status` the file has been read to the end that it had then."""
         head, tail = self._fingerprints(offset)
         return Mark(
@@ -152,4 +155,5 @@ class _Reading:
             head=head,
             tail=tail,
             weights=dict(self._weights),
+            seen=seen,
         )

@@ -1,6 +1,8 @@
 """One line of a transcript, read tolerantly: whatever is missing or of another type counts as absent."""
 
 import json
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -42,6 +44,14 @@ class Record(NamedTuple):
     api_error: bool
 
 
+_STARTS = re.compile(
+    r'\{\s*"(?:parentUuid|logicalParentUuid|uuid|sessionId|isSidechain|timestamp|cwd"\s*:'
+    r'|type"\s*:\s*"(?:user|assistant|attachment|system|summary)")'
+)
+"""How records begin, and what lies within records does not."""
+_MAX_STARTS = 64
+_JSON = json.JSONDecoder()
+
 _TALK = frozenset(("user", "assistant", "attachment"))
 _INPUT = 2_000  # characters kept of a string in a tool's input, at most
 _ERROR_TEXT = 600  # characters kept of what a failed tool said, at most
@@ -59,6 +69,28 @@ def load(data: bytes) -> JsonObject | None:
         except (ValueError, RecursionError):
             return None
     return value if isinstance(value, dict) else None
+
+
+def salvage(data: bytes) -> Iterator[JsonObject]:
+    """The whole records of a line that is none.
+
+    A writer that was killed in the middle of a line is followed by one that begins behind the torn piece.
+    """
+    text = data.decode("utf-8", "replace")
+    end = 0
+    for tries, start in enumerate(_STARTS.finditer(text)):
+        if tries == _MAX_STARTS:
+            return
+        if start.start() < end:
+            continue
+        try:
+            value, stop = _JSON.raw_decode(text, start.start())
+        except (ValueError, RecursionError):
+            continue
+        # What lies within a torn record is followed by the rest of it.
+        if isinstance(value, dict) and (not (rest := text[stop : stop + 1].strip()) or rest == "{"):
+            end = stop
+            yield value
 
 
 def read(line: JsonObject) -> Record | None:

@@ -207,6 +207,7 @@ def _count_read(batch: _Batch, progress: Progress) -> None:
         progress.decisions.update(step.decisions)
         progress.redactions.update(step.redactions)
         progress.unreadable += step.unreadable
+        progress.replayed += step.replayed
         progress.files_done += step.last
         if step.error:
             progress.errors[step.error] += 1

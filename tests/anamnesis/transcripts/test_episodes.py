@@ -51,6 +51,19 @@ def test_made_up_ids_of_different_sessions_do_not_collide() -> None:
     assert names[0][0].episode_id != names[1][0].episode_id
 
 
+@pytest.mark.parametrize("missing", ["timestamp", "sessionId"])
+def test_what_is_filled_in_later_does_not_change_the_id(missing: str) -> None:
+    """An exchange whose first record says less than the next one keeps its id when it grows."""
+    script = Script()
+    script.user(ASKED, uuid="u1", **{missing: None})
+    before = episodes(script.data)
+    script.says("So.")
+    after = episodes(script.data)
+    assert [one.episode_id for one in before] == [one.episode_id for one in after]
+    if missing == "timestamp":
+        assert after[0].timestamp == datetime(2026, 3, 1, 9, 0, 2, tzinfo=UTC)
+
+
 def test_a_turn_without_an_answer_is_the_users_own_word() -> None:
     """Trust is the lowest of the parts: an answer makes it the assistant's."""
     script = Script()
@@ -187,3 +200,4 @@ def test_real_transcripts_read_well() -> None:
     assert "(failed: Error: Tool execution failed" in found["edge_cases"][1].summary
     assert found["edge_cases"][2].summary.startswith("Asked: /test-command --verbose --output /tmp/test.log")
     assert "中文" in found["edge_cases"][3].summary
+    assert "now: Implement core functionality" in found["edge_cases"][3].summary

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from anamnesis.transcripts.exchanges import Cutter, Exchange
+from anamnesis.transcripts.exchanges import MAX_SEEN, Cutter, Exchange
 from anamnesis.transcripts.lines import lines
 from tests.anamnesis.transcripts.writing import Script, encoded
 
@@ -77,6 +77,49 @@ def test_a_record_counts_once() -> None:
     script.exchange("two?", "2")
     a, b, c, d = script.records
     assert [told(one) for one in cut(encoded(a, a, b, a, b, c, d, d, b, a, c, d))] == [["one?", "1"], ["two?", "2"]]
+
+
+def test_only_what_was_seen_before_is_a_repetition() -> None:
+    """A record that nobody has seen is kept, however old it claims to be and whatever its parent is."""
+    script = Script()
+    script.exchange("one?", "1")
+    script.exchange("two?", "2")
+    script.user("the clock was set back", timestamp="2020-01-01T00:00:00Z", parentUuid=None)
+    script.says("no harm", timestamp="2020-01-01T00:00:01Z", parentUuid="nobody")
+    timeless = encoded(*({**record, "timestamp": None, "parentUuid": None} for record in script.records))
+    for data in (script.data, timeless):
+        cutter = Cutter()
+        found = [one for line in lines([data + data]) for one in cutter.feed(line)] + cutter.open()
+        assert [told(one) for one in found] == [["one?", "1"], ["two?", "2"], ["the clock was set back", "no harm"]]
+        assert cutter.replayed == 6
+
+
+def test_reading_goes_on_with_what_was_seen() -> None:
+    """A cutter that begins at another one's last segment, with what that one had seen, finds what a whole one does."""
+    script = Script()
+    for turn in range(5):
+        script.exchange(f"{turn}?", f"{turn}")
+    first = Cutter()
+    for line in lines([script.data]):
+        first.feed(line)
+    assert first.resume_at is not None
+    second = Cutter(seen=first.seen)
+    rest = (script.data + encoded(*script.records[:4], *script.records[-2:]))[first.resume_at :]
+    assert [one for line in lines([rest], first.resume_at) for one in second.feed(line)] == []
+    assert second.open() == first.open()
+    assert second.replayed == 6
+
+
+def test_what_is_remembered_of_a_file_is_bounded() -> None:
+    """The oldest records are forgotten first; a whole history that is repeated then is cut as it was the first time."""
+    turns = range(MAX_SEEN // 2 + 10)
+    script = Script()
+    for turn in turns:
+        script.exchange(f"{turn}?", f"{turn}")
+    cutter = Cutter()
+    found = [one for line in lines([script.data * 2]) for one in cutter.feed(line)] + cutter.open()
+    assert len(cutter.seen) == MAX_SEEN
+    assert [told(one) for one in found] == [[f"{turn}?", f"{turn}"] for turn in (*turns, *turns)]
 
 
 def test_branches_and_cycles_of_parents_do_no_harm() -> None:
@@ -172,6 +215,42 @@ def test_no_line_fails_a_file(junk: bytes) -> None:
     after = script.data[len(before) :]
     found = cut(before + junk + b"\n" + after)
     assert [told(one)[0] for one in found] == ["one?", "two?"]
+
+
+TORN = b'{"type":"assistant","message":{"content":[{"type":"text","text":"caf\xc3'
+
+
+@pytest.mark.parametrize(
+    ("before", "behind"),
+    [
+        (b'{"ty', b""),
+        (TORN, b""),
+        (TORN[:-1] + b'"}', b""),
+        (b'{"type":"progress","data":{"message":{"type":"user","message":{"content":"inner"}},"n":[', b""),
+        (TORN + TORN, b""),
+        (b"", b'{"type":"user","uu'),
+        (b'{"type":"' + b'{"type":"user"' * 20, b""),
+    ],
+)
+def test_a_torn_line_does_not_swallow_the_next_record(before: bytes, behind: bytes) -> None:
+    """After a crash in the middle of a line the next record stands behind the torn piece, on the same line."""
+    script = Script()
+    script.exchange("one?", "1")
+    script.user("two?")
+    *whole, glued = script.data.splitlines(keepends=True)
+    script.says("2")
+    cutter = Cutter()
+    data = b"".join(whole) + before + glued[:-1] + behind + b"\n" + script.data.splitlines(keepends=True)[-1]
+    found = [one for line in lines([data]) for one in cutter.feed(line)] + cutter.open()
+    assert [told(one) for one in found] == [["one?", "1"], ["two?", "2"]]
+    assert cutter.unreadable == 1
+
+
+def test_two_whole_records_on_one_line_are_both_read() -> None:
+    """Where only the newline was lost, nothing else is."""
+    script = Script()
+    script.exchange("one?", "1")
+    assert [told(one) for one in cut(script.data.replace(b"\n", b"", 1))] == [["one?", "1"]]
 
 
 def test_lone_surrogates_are_read() -> None:

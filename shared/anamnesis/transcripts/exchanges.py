@@ -12,7 +12,6 @@ speaks where no `agentId` does.
 """
 
 import hashlib
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -2,15 +2,16 @@
 
 A mark holds the file's identity (device, inode, size, time, fingerprints of its beginning and of
 what stands before the offset), the offset from which reading goes on, digests of the records before
-it, and the weight of every exchange that was seen. The weights of all marks together are the ledger: an exchange is pushed only
-when it holds more records than any copy seen before, so a shorter or older copy in a resumed
-session never replaces a longer one, and unchanged copies are not sent at all.
+it, and the weight of every exchange that was seen. The weights of all marks together are the
+`Ledger`: an exchange is pushed only when it holds more records than any copy seen before, so a
+shorter or older copy in a resumed session never replaces a longer one, and unchanged copies are not
+sent at all.
 """
 
 import hashlib
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from anamnesis.contracts.base import JsonObject
 from anamnesis.transcripts.episodes import storable
@@ -86,6 +87,45 @@ class Mark:
             )
         except (KeyError, ValueError):
             return None
+
+
+class Ledger:
+    """How many records the longest known copy of every exchange holds."""
+
+    def __init__(self, marks: Iterable[Mark], *, again: bool = False) -> None:
+        """With `again` every exchange is sent once more, by a copy that is no shorter than the longest."""
+        self._longest: dict[str, int] = {}
+        for mark in marks:
+            if mark.format == FORMAT:
+                for name, weight in mark.weights.items():
+                    self._longest[name] = max(weight, self._longest.get(name, 0))
+        self._again = set(self._longest) if again else set()
+
+    def take(self, name: str, weight: int) -> bool:
+        """Whether a copy is to be sent; it is known from now on."""
+        known = self._longest.get(name, 0)
+        if weight < known or (weight == known and name not in self._again):
+            return False
+        self._longest[name] = weight
+        self._again.discard(name)
+        return True
+
+    def longest(self, name: str) -> int:
+        return self._longest.get(name, 0)
+
+
+def inherited(gone: Iterable[Mark], left: Mapping[str, Mark]) -> dict[str, Mark]:
+    """The marks of files that hold shorter copies of what other files held, now with the longer weights.
+
+    So a copy that is left when the original is deleted never takes its place.
+    """
+    longest = Ledger(gone)
+    changed = {}
+    for name, mark in left.items():
+        more = {one: found for one, weight in mark.weights.items() if (found := longest.longest(one)) > weight}
+        if more and mark.format == FORMAT:
+            changed[name] = replace(mark, weights={**mark.weights, **more})
+    return changed
 
 
 def key(path: str) -> str:

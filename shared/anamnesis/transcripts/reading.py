@@ -11,7 +11,7 @@ from anamnesis.transcripts.episodes import Made, Maker, Origin, episode_id
 from anamnesis.transcripts.exchanges import Cutter, Exchange
 from anamnesis.transcripts.files import Found, Refused, agent_type, blocks, opened
 from anamnesis.transcripts.lines import lines
-from anamnesis.transcripts.marks import FINGERPRINT, FORMAT, Mark, fingerprint, short
+from anamnesis.transcripts.marks import FINGERPRINT, FORMAT, Ledger, Mark, fingerprint, short
 from anamnesis.transcripts.significance import Decision
 
 STEP_EPISODES = 50
@@ -38,10 +38,6 @@ class Step:
     last: bool = False
 
 
-Ledger = dict[str, int]
-"""Short name of an episode -> records of the longest copy seen so far."""
-
-
 def is_unchanged(file: Found, mark: Mark | None) -> bool:
     """Whether the directory alone says that there is nothing new."""
     return (
@@ -66,6 +62,10 @@ class _Reading:
     ) -> None:
         self._file = file
         self._descriptor = descriptor
+        self._head = os.pread(descriptor, FINGERPRINT, 0)
+        """The first bytes, as they were when the file was opened."""
+        self._front = (0, b"")
+        """The last bytes that were read, and where they lie."""
         self._ledger = ledger
         self._maker = maker
         status = os.fstat(descriptor)
@@ -87,14 +87,18 @@ class _Reading:
         """Whether the file is the one that was read before, only longer."""
         if (mark.device, mark.inode) != (self._status.st_dev, self._status.st_ino) or mark.format != FORMAT:
             return False
-        return mark.offset <= self._status.st_size and self._fingerprints(mark.offset) == (mark.head, mark.tail)
+        if mark.offset > self._status.st_size or self._fingerprints(mark.offset) != (mark.head, mark.tail):
+            return False
+        self._front = self._before(mark.offset)
+        return True
+
+    def _before(self, offset: int) -> tuple[int, bytes]:
+        """The last bytes before an offset, and where they lie."""
+        start = max(0, offset - FINGERPRINT)
+        return start, os.pread(self._descriptor, offset - start, start)
 
     def _fingerprints(self, offset: int) -> tuple[str, str]:
-        length = min(offset, FINGERPRINT)
-        return (
-            fingerprint(os.pread(self._descriptor, length, 0)),
-            fingerprint(os.pread(self._descriptor, length, offset - length)),
-        )
+        return fingerprint(self._head[:offset]), fingerprint(self._before(offset)[1])
 
     def steps(self) -> Iterator[Step]:
         cutter = Cutter(self._file.agent, self._seen)
@@ -102,7 +106,7 @@ class _Reading:
         end = self._start
         ended = self._start
         """Behind the last newline."""
-        for line in lines(blocks(self._descriptor, self._start, self._status.st_size), self._start):
+        for line in lines(self._blocks(), self._start):
             closed = cutter.feed(line)
             step.read += line.end - end
             end = line.end
@@ -110,7 +114,10 @@ class _Reading:
             for exchange in closed:
                 self._take(exchange, step)
             if closed and (len(step.episodes) >= STEP_EPISODES or step.weight >= STEP_BYTES):
-                step.mark = self._mark(cutter.resume_at or 0, cutter.seen, None)
+                mark = self._mark(cutter.resume_at or 0, cutter.seen, None)
+                if self._is_replaced():
+                    break
+                step.mark = mark
                 yield step
                 step = Step(self._file)
         for exchange in cutter.open():
@@ -118,23 +125,50 @@ class _Reading:
         step.unreadable = cutter.unreadable
         step.replayed = cutter.replayed
         step.last = True
-        if os.fstat(self._descriptor).st_size < end or end < self._status.st_size:
-            step.error = "shortened-while-read"  # read again next time, from what it has become
+        offset = ended if cutter.resume_at is None else cutter.resume_at
+        mark = self._mark(offset, cutter.seen, self._status)
+        # Without a mark the file is read again next time, from what it has become.
+        if self._is_replaced():
+            step.error = "replaced-while-read"
+        elif end < self._status.st_size:
+            step.error = "shortened-while-read"
         else:
-            offset = ended if cutter.resume_at is None else cutter.resume_at
-            step.mark = self._mark(offset, cutter.seen, self._status)
+            step.mark = mark
         yield step
+
+    def _blocks(self) -> Iterator[bytes]:
+        """The bytes of the file as it was when it was opened; they end where it is replaced.
+
+        Minutes pass between two blocks while episodes are embedded, and a file that is emptied meanwhile and written
+        again goes on under the same descriptor.
+        """
+        at = self._start
+        for block in blocks(self._descriptor, self._start, self._status.st_size):
+            if self._is_replaced():
+                return
+            at += len(block)
+            last = (self._front[1] + block)[-FINGERPRINT:]
+            self._front = (at - len(last), last)
+            yield block
+
+    def _is_replaced(self) -> bool:
+        """Whether the file no longer holds what was read of it."""
+        start, last = self._front
+        return (
+            os.pread(self._descriptor, len(self._head), 0) != self._head
+            or os.pread(self._descriptor, len(last), start) != last
+        )
 
     def _take(self, exchange: Exchange, step: Step) -> None:
         name = short(episode_id(exchange))
-        if exchange.weight <= self._ledger.get(name, 0):
-            self._weights[name] = max(exchange.weight, self._weights.get(name, 0))
+        news = self._ledger.take(name, exchange.weight)
+        self._weights[name] = max(self._ledger.longest(name), self._weights.get(name, 0))
+        if not news:
             return
         try:
             made = self._maker.make(exchange, self._origin)
         except ValueError:  # what no contract takes, such as a time outside the calendar, is one exchange's fault
             made = Made(None, Decision(False, "unfit"), {})
-        self._ledger[name] = self._weights[name] = exchange.weight
         step.decisions[made.decision.reason] += 1
         if made.episode is None:
             return

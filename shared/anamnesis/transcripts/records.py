@@ -94,7 +94,11 @@ def salvage(data: bytes) -> Iterator[JsonObject]:
 
 
 def read(line: JsonObject) -> Record | None:
-    """The record of a line, or none when it holds nothing that was said or done."""
+    """The record of a line, or none when it holds nothing that was said or done.
+
+    `continued-in`, with which a session points to the next one, says nothing that is needed: what the next one copies
+    is told by its uuids, and what it adds is its own.
+    """
     kind = line.get("type")
     if not isinstance(kind, str) or kind not in _TALK:
         return None

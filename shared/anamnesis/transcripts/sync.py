@@ -15,9 +15,9 @@ from anamnesis.kit.errors import BadRequest, DeadlineExceeded, Invalid, TooLarge
 from anamnesis.transcripts.destination import Destination
 from anamnesis.transcripts.episodes import Maker
 from anamnesis.transcripts.files import Found, Walk, walk
-from anamnesis.transcripts.marks import FORMAT, Mark, key
+from anamnesis.transcripts.marks import Ledger, Mark, inherited, key
 from anamnesis.transcripts.progress import Progress
-from anamnesis.transcripts.reading import Ledger, Step, is_unchanged, read_file
+from anamnesis.transcripts.reading import Step, is_unchanged, read_file
 
 BATCH_EPISODES = 100
 BATCH_CHARACTERS = 4 << 20
@@ -94,7 +94,8 @@ class Sync:
         progress.bytes = sum(_left(file, None if anew else marks.get(key(file.path))) for file in changed)
         self._on_progress(progress)
         if changed:
-            await self._read_all(changed, {} if anew else marks, marks, progress)
+            ledger = Ledger(marks.values(), again=anew)
+            await self._read_all(changed, {} if anew else marks, ledger, marks, progress)
         self._marks = marks
         self._on_progress(progress)
         return progress
@@ -108,19 +109,21 @@ class Sync:
             if name not in present and any(mark.path.startswith(root.rstrip("/") + "/") for root in found.whole)
         ]
         if gone:
+            heirs = inherited([marks.pop(name) for name in gone], marks)
+            if heirs:
+                await self._destination.save_offsets({name: mark.to_document() for name, mark in heirs.items()})
+                marks.update(heirs)
             await self._destination.remove_offsets(gone)
             progress.removed = len(gone)
-            for name in gone:
-                del marks[name]
 
     async def _read_all(
-        self, files: Sequence[Found], known: Mapping[str, Mark], marks: dict[str, Mark], progress: Progress
+        self,
+        files: Sequence[Found],
+        known: Mapping[str, Mark],
+        ledger: Ledger,
+        marks: dict[str, Mark],
+        progress: Progress,
     ) -> None:
-        ledger: Ledger = {}
-        for mark in known.values():
-            if mark.format == FORMAT:
-                for name, weight in mark.weights.items():
-                    ledger[name] = max(weight, ledger.get(name, 0))
         steps = (
             step
             for file in files

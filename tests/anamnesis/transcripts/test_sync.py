@@ -15,7 +15,7 @@ from anamnesis.transcripts.progress import Progress
 from anamnesis.transcripts.projects import Projects
 from anamnesis.transcripts.sync import Sync
 from tests.anamnesis.transcripts.destination import Memory
-from tests.anamnesis.transcripts.writing import Script, encoded
+from tests.anamnesis.transcripts.writing import Line, Script, encoded
 
 LONG = "What do we do about the flaky upload test that fails every other night?"
 ANSWER = "The test waited for a fixed time; it now waits for the upload itself and has passed a hundred times."
@@ -120,6 +120,59 @@ async def test_a_shorter_copy_never_replaces_a_longer_one(tmp_path: Path, short_
     both = Memory()
     await run(both, tmp_path)
     assert [kept.raw_exchange for kept in both.episodes.values()] == [one.raw_exchange]
+
+
+@pytest.mark.parametrize("short_first", [True, False])
+async def test_a_copy_that_is_left_does_not_replace_the_deleted_original(tmp_path: Path, short_first: bool) -> None:
+    """The original goes, a shorter copy stays and grows a little or is read anew: the episode keeps its longest form.
+
+    It is updated only when the copy has outgrown what the original held.
+    """
+    path, script = session(tmp_path, turns=1)
+    for part in range(3):
+        script.says(f"And part {part}, which only the original holds.")
+    path.write_bytes(script.data)
+    copy = path.with_name("copy.jsonl")
+    copy.write_bytes(encoded(*script.records[:2]))
+    for one_of_two, when in ((path, 2_000), (copy, 1_000 if short_first else 3_000)):
+        os.utime(one_of_two, (when, when))
+    memory = Memory()
+    sync = reader(memory, tmp_path)
+    await sync.run()
+    path.unlink()
+    await sync.run()
+    for _ in range(3):
+        await sync.run(anew=True)
+        await run(memory, tmp_path)
+    with copy.open("ab") as file:
+        file.write(encoded(*script.records[2:4]))
+    await sync.run()
+    (one,) = memory.episodes.values()
+    assert "part 2" in (one.raw_exchange or "")
+    script.says("And what only the copy holds.")
+    with copy.open("ab") as file:
+        file.write(encoded(*script.records[4:]))
+    await sync.run()
+    (one,) = memory.episodes.values()
+    assert "only the copy holds" in (one.raw_exchange or "")
+
+
+async def test_a_continued_session_is_one_story(tmp_path: Path) -> None:
+    """A session that goes on in another file, from nothing or from a copy, gives every exchange once, each its own."""
+    path, script = session(tmp_path, turns=2)
+    end: Line = {"type": "continued-in", "sessionId": "s1", "continuedInSessionId": "s2"}
+    path.write_bytes(script.data + encoded(end))
+    after = Script(session="s2", prefix="s2")
+    after.exchange(f"{LONG} (continued)", ANSWER)
+    path.with_name("s2.jsonl").write_bytes(after.data)
+    copied = [{**record, "sessionId": "s3"} for record in script.records]
+    more = Script(session="s3", prefix="s3")
+    more.exchange(f"{LONG} (continued from a copy)", ANSWER)
+    path.with_name("s3.jsonl").write_bytes(encoded(*copied, end) + more.data)
+    memory = Memory()
+    progress = await run(memory, tmp_path)
+    assert (progress.created, progress.updated, progress.unreadable, len(memory.episodes)) == (4, 0, 0, 4)
+    assert (await run(memory, tmp_path)).files_changed == 0
 
 
 async def test_subagents_are_linked_to_their_parent(tmp_path: Path) -> None:

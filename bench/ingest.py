@@ -75,7 +75,7 @@ def main() -> None:
     windows = [
         window for one in episodes for window in cut(passage(one["summary"], one["raw_exchange"]), 256, tokens).windows
     ]
-    bf16 = cpu.has_bf16()
+    bf16 = cpu.bf16_is_faster()
     print(f"embedding the same {len(windows)} windows with the model alone ...", file=sys.stderr)
     raw = float(
         subprocess.run(

@@ -225,7 +225,7 @@ async def speed(
     model = Registry(Path()).get(DEFAULT_MODEL)
     tokens = tokens_of(directory)
     chance = random.Random(3)
-    bf16 = cpu.has_bf16()
+    bf16 = cpu.bf16_is_faster()
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe()
     bare = context.Process(target=library, args=(theirs, str(directory), bf16, cpu.allot(SHARE)[0]), daemon=True)

@@ -22,7 +22,7 @@ class MemorySettings(Settings):
     embedding_model: str = "all-MiniLM-L6-v2"
     """Embedding model of a new store; later switched by POST /api/embedding/model."""
     embedding_dtype: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of embedding: bf16 where the processor has it, or as named."""
+    """Precision of embedding: bf16 where the processor is faster with it (measured at start), or as named."""
     embedding_cpu_percent: int = Field(default=50, ge=1, le=100)
     """Share of the processor's cores that embedding may use at first, in percent."""
     models_dir: Path | None = None

@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,8 @@ from anamnesis.kit.logs import logger
 from services.memory.embedding import cpu, room
 from services.memory.embedding.batching import Backlog, Job, Pace, Rank, Request, padded
 from services.memory.embedding.process import Answer, BatchRefused, WorkerDied, WorkerProcess
-from services.memory.embedding.wire import Load
+from services.memory.embedding.wire import Load, Precision
 
-Precision = Literal["auto", "fp32", "bf16"]
 MAX_CHARACTERS = 100_000
 """The longest text taken at all; windows are far shorter."""
 _PATIENCE = 3
@@ -44,7 +43,7 @@ class PoolOptions:
     """How a pool works; seconds unless said otherwise."""
 
     precision: Precision = "auto"
-    """bf16 where the processor multiplies it by itself (auto), or always one of both."""
+    """bf16 where the processor is faster with it (auto), or always one of both."""
     threads: int = 1
     """Threads of one worker; more than one is slower when the cores are shared."""
     max_workers: int = 4
@@ -109,8 +108,6 @@ class EmbeddingPool:
         self.options = options or PoolOptions()
         self._directory = directory
         self._cores = cpu.allot(share)
-        precision = self.options.precision
-        self.bf16 = precision == "bf16" or (precision == "auto" and cpu.has_bf16())
         limit = self.options.queue_limit
         self._backlog = Backlog(
             {Rank.QUERY: self.options.query_limit, Rank.PASSAGE: limit, Rank.BACKGROUND: limit},
@@ -330,7 +327,7 @@ class EmbeddingPool:
         load = Load(
             directory=str(self._directory),
             max_tokens=self.model.max_tokens,
-            bf16=self.bf16,
+            precision=self.options.precision,
             threads=self.options.threads,
             nice=slot.nice,
             parent=os.getpid(),
@@ -343,7 +340,7 @@ class EmbeddingPool:
                 f"{worker.max_tokens} tokens, not {self.model.dimension} from {self.model.max_tokens}: "
                 "register the model with what is true of it"
             )
-        logger().info("embedding worker ready", model=self.model.name, pid=worker.pid, bf16=self.bf16)
+        logger().info("embedding worker ready", model=self.model.name, pid=worker.pid, bf16=worker.bf16)
         return worker
 
     async def _work(self, slot: _Slot, worker: WorkerProcess) -> None:

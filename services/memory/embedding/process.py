@@ -43,6 +43,7 @@ class WorkerProcess:
         self.pid = process.pid
         self.dimension = ready.dimension
         self.max_tokens = ready.max_tokens
+        self.bf16 = ready.bf16
 
     @classmethod
     async def start(cls, load: Load, cores: tuple[int, ...], timeout: float) -> "WorkerProcess":

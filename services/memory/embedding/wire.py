@@ -5,13 +5,16 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter
 
+Precision = Literal["auto", "fp32", "bf16"]
+"""In which numbers a model computes; auto = in those that the processor multiplies faster."""
+
 
 class Load(BaseModel):
     """How a worker is to be set up; its one argument."""
 
     directory: str
     max_tokens: int
-    bf16: bool
+    precision: Precision
     threads: int
     nice: int
     parent: int
@@ -25,6 +28,8 @@ class Ready(BaseModel):
     dimension: int
     max_tokens: int
     """What the model takes: as asked for, or less where its position table is shorter."""
+    bf16: bool
+    """In bfloat16, not in fp32."""
 
 
 class Refused(BaseModel):

@@ -15,6 +15,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from services.memory.embedding.cpu import bf16_is_faster
 from services.memory.embedding.parent import end_with
 from services.memory.embedding.wire import Load, Ready, Refused, Vectors, line, parse_batch
 
@@ -34,12 +35,13 @@ class Embedder:
 
         torch.set_num_threads(setup.threads)
         torch.set_num_interop_threads(1)
+        self.bf16 = setup.precision == "bf16" or (setup.precision == "auto" and bf16_is_faster())
         self._model = SentenceTransformer(
             setup.directory,
             device="cpu",
             local_files_only=True,
             trust_remote_code=False,
-            model_kwargs={"dtype": torch.bfloat16 if setup.bf16 else torch.float32, "use_safetensors": True},
+            model_kwargs={"dtype": torch.bfloat16 if self.bf16 else torch.float32, "use_safetensors": True},
         )
         self._model.eval()
         self._inference = torch.inference_mode
@@ -92,7 +94,7 @@ def serve(setup: Load, source: BinaryIO, sink: BinaryIO) -> None:
         sink.write(line(Refused(reason=f"{type(error).__name__}: {str(error)[:500]}")))
         sink.flush()
         return
-    sink.write(line(Ready(dimension=embedder.dimension, max_tokens=embedder.max_tokens)))
+    sink.write(line(Ready(dimension=embedder.dimension, max_tokens=embedder.max_tokens, bf16=embedder.bf16)))
     sink.flush()
     while received := source.readline():
         try:

@@ -94,6 +94,13 @@ async def test_vectors_are_those_of_the_library(shipped: EmbeddingModel, open_po
     np.testing.assert_allclose(query, vectors[0], atol=1e-5)
 
 
+def test_bf16_is_measured_only_where_there_is_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor without the instructions computes in fp32, whatever emulation could do."""
+    (tmp_path / "cpuinfo").write_text("flags : fpu sse2 avx2\n")
+    monkeypatch.setattr(cpu, "_CPUINFO", tmp_path / "cpuinfo")
+    assert not cpu.bf16_is_faster()
+
+
 @pytest.mark.slow
 async def test_bf16_is_close_enough(shipped: EmbeddingModel, open_pool: OpenPool) -> None:
     """In bf16 a vector points where the fp32 one does, to a cosine of .999."""
@@ -403,6 +410,6 @@ async def test_memory_of_a_worker_is_bounded(shipped_pool: EmbeddingPool) -> Non
 async def test_a_worker_that_cannot_be_started_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     """A system that refuses a new process is told as such, and the pool tries again later."""
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    load = Load(directory="/nowhere", max_tokens=16, bf16=False, threads=1, nice=0, parent=os.getpid())
+    load = Load(directory="/nowhere", max_tokens=16, precision="fp32", threads=1, nice=0, parent=os.getpid())
     with pytest.raises(Unavailable, match="No such file"):
         await WorkerProcess.start(load, (0,), 5.0)

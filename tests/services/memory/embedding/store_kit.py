@@ -48,6 +48,8 @@ class Hashed:
     def __init__(self, model: EmbeddingModel, permits: int | None = None, pause: float = 0.0) -> None:
         self.model = model
         self.batches: list[int] = []
+        self.begun = asyncio.Event()
+        """Something has come to be embedded."""
         self.closed = False
         self.faults: list[Exception] = []
         self._permits = None if permits is None else asyncio.Semaphore(permits)
@@ -61,6 +63,7 @@ class Hashed:
     async def embed(
         self, texts: Sequence[str], *, background: bool = False, stop: asyncio.Event | None = None
     ) -> list[Vectors]:
+        self.begun.set()
         if self._permits is not None:
             await self._permits.acquire()
         await asyncio.sleep(self._pause)

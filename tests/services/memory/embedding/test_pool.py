@@ -101,7 +101,7 @@ async def test_vectors_are_those_of_the_library(shipped: EmbeddingModel, open_po
     np.testing.assert_allclose(query, vectors[0], atol=1e-5)
 
 
-def test_bf16_is_measured_only_where_there_is_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_bf16_is_measured_only_where_there_is_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor without the instructions computes in fp32, whatever emulation could do."""
     (tmp_path / "cpuinfo").write_text("flags : fpu sse2 avx2\n")
     monkeypatch.setattr(cpu, "_CPUINFO", tmp_path / "cpuinfo")

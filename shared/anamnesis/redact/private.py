@@ -1,30 +1,18 @@
 """`<private>` blocks: what a user marked as not to be remembered."""
 
-import re
+from anamnesis.redact.blocks import begins_line, find_blocks, outside, tag_pattern
 
-_TAG = re.compile(r"<(/?)private(?:\s[^<>]{0,200})?>", re.IGNORECASE)
+_TAGS = tag_pattern(["private"])
 
 
 def drop_private(text: str) -> tuple[str, int]:
     """The text without its private blocks (nested ones included), and how many went.
 
-    A block that is not closed reaches to the end of the text.
+    A block that is not closed reaches to the end of the text if its tag begins a line; elsewhere it is talk about
+    the tag.
     """
-    kept: list[str] = []
-    depth, at, dropped = 0, 0, 0
-    for tag in _TAG.finditer(text):
-        if tag[1]:
-            if depth == 1:
-                at = tag.end()
-            depth = max(0, depth - 1)
-            continue
-        if depth == 0:
-            kept.append(text[at : tag.start()])
-            dropped += 1
-        depth += 1
-    if depth == 0:
-        kept.append(text[at:])
-    return (_join(kept), dropped) if dropped else (text, 0)
+    blocks = find_blocks(text, _TAGS, nested=True, endless=begins_line)
+    return (_join(outside(text, blocks)), len(blocks)) if blocks else (text, 0)
 
 
 def _join(pieces: list[str]) -> str:

@@ -131,7 +131,9 @@ class Cutter:
         by_user = record.type != "assistant"
         said = tuple(filter(None, map(wrappers.clean, record.texts))) if by_user else record.texts
         stopped = by_user and any(map(wrappers.is_interruption, said))
-        spoken = tuple(text for text in said if not wrappers.is_interruption(text))
+        # One text, so that a private block is whole that begins before a picture and ends behind it.
+        joined = "\n".join(text for text in said if not wrappers.is_interruption(text))
+        spoken = (joined,) if joined else ()
         # What is typed while an answer is under way (an attachment) belongs to that answer's exchange.
         turn = record.type == "user" and bool(spoken) and not record.injected and not record.results
         closed: list[Exchange] = []

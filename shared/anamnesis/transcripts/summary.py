@@ -13,7 +13,7 @@ _FENCE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | r
 _NOISE = re.compile(r"^(?:[-=_*#|\s:]+|\|.*\|)$")
 _HEADING = re.compile(r"^#{1,6}\s+")
 _BULLET = re.compile(r"^\s*(?:[-*+•]|\d{1,2}[.)])\s+")
-_STRESS = re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1")
+_STRESS = re.compile(r"(\*\*|__)(?=\S)(.{1,300}?)(?<=\S)\1")
 _SENTENCE = re.compile(r"(?<=[.!?。！？])[\"')\]]*\s+(?=[\"'(\[`]?[^a-z\s])")
 _PRAISE = re.compile(
     r"(?i)^(?:perfect|great|excellent|awesome|sure|certainly|absolutely|of course|done|okay|ok|alright|got it|thanks?"

@@ -40,7 +40,7 @@ def test_content_may_be_a_string_or_a_list() -> None:
     script = Script()
     script.user("plain")
     script.user([{"type": "text", "text": "listed"}, {"type": "image", "source": {}}, 7, "loose", None])
-    assert [told(one) for one in cut(script.data)] == [["plain"], ["listed", "[image]"]]
+    assert [told(one) for one in cut(script.data)] == [["plain"], ["listed\n[image]"]]
 
 
 def test_what_the_program_wrote_is_left_out() -> None:

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anamnesis.transcripts.records import ToolUse
-from anamnesis.transcripts.summary import MAX_ASKED, MAX_DONE, MAX_OUTCOME, summarise
+from anamnesis.transcripts.summary import MAX_ASKED, MAX_DONE, MAX_OUTCOME, prose, summarise
 from anamnesis.transcripts.tools import Done, condense
+from tests.anamnesis.timing import assert_linear
 from tests.anamnesis.transcripts.writing import Line
 
 CWD = "/home/me/shop"
@@ -69,6 +70,7 @@ def test_summaries_are_bounded(asked: list[str], said: list[str], interrupted: b
         ("Grep", {"pattern": "TODO", "path": f"{CWD}/src"}, None, 'Grep "TODO" in src'),
         ("WebFetch", {"url": "https://example.org", "prompt": "p"}, None, "WebFetch https://example.org"),
         ("Task", {"subagent_type": "Plan", "description": "think"}, None, "Task Plan: think"),
+        ("Task", {"prompt": "do <private>" + "not tell " * 99 + "</private>it"}, None, "Task: do it"),
         ("mcp__github__get_issue", {"query": "12"}, None, "github get_issue 12"),
         ("Unknown", {}, "<tool_use_error>bad input</tool_use_error>", "Unknown (failed: bad input)"),
         (
@@ -83,3 +85,9 @@ def test_summaries_are_bounded(asked: list[str], said: list[str], interrupted: b
 def test_tool_calls_are_one_line(name: str, given: Line, failure: str | None, line: str) -> None:
     """A call says what was done to what, and that it failed if it did."""
     assert did(name, given, failure).line == line
+
+
+@pytest.mark.parametrize("piece", ["**a ", "__a", "** ", "```", "\n~~~", "* ", "#", "|", ". ", "'. ", "1. ", "\n  "])
+def test_mark_up_costs_no_more_than_its_length(piece: str) -> None:
+    """Marks that are never closed are not looked for over and over."""
+    assert_linear(prose, lambda size: piece * (size // len(piece)), 5_000)

@@ -391,6 +391,27 @@ async def test_secrets_do_not_leave_the_machine(tmp_path: Path) -> None:
     assert progress.redactions["private"] == 1
 
 
+async def test_a_private_block_may_reach_over_a_picture(tmp_path: Path) -> None:
+    """A block that one text of a message opens and another closes goes with all that lies between."""
+    path, script = session(tmp_path, turns=0)
+    script.user(
+        [
+            {"type": "text", "text": f"{LONG} <private>my diagnosis"},
+            {"type": "image", "source": {}},
+            {"type": "text", "text": "and my pills</private> but do look it up"},
+        ]
+    )
+    script.says("So.")
+    path.write_bytes(script.data)
+    memory = Memory()
+    progress = await run(memory, tmp_path)
+    (one,) = memory.episodes.values()
+    sent = one.model_dump_json()
+    assert "but do look it up" in sent
+    assert not any(word in sent for word in ("diagnosis", "pills", "[image]"))
+    assert progress.redactions["private"] == 1
+
+
 async def test_what_is_left_out_is_counted_by_reason(tmp_path: Path) -> None:
     """The filter's decisions can be seen."""
     path, script = session(tmp_path, turns=1)

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from anamnesis.redact.spans import BOUNDARY, Span
 
 MIN_RUN = 20
-REACH = 16
-"""How far before a run a format may begin (`dp.audit.`, `xoxe.xoxb-`, `1234567890:`)."""
+REACH = 24
+"""How far before a run a format may begin (`dp.audit.`, `xoxe.xoxb-`, `1234567890:`, `xoxd-...%2B`)."""
 
 _W = r"[A-Za-z0-9_-]"
 _A = r"[A-Za-z0-9]"
@@ -32,7 +32,8 @@ FORMATS: tuple[tuple[str, str], ...] = (
     ("gitlab-token", rf"GR1348941{_W}{{20,}}"),
     ("bitbucket-token", r"ATBB[A-Za-z0-9_=-]{28,}"),
     ("atlassian-token", r"AT(?:ATT|CTT)3[A-Za-z0-9_=.-]{40,}"),
-    ("slack-token", rf"xox[abcdeoprs](?:\.xox[a-z])?-(?=[A-Za-z-]{{0,40}}[0-9]){_W}{{10,}}|xapp-[0-9]-{_W}{{16,}}"),
+    ("slack-token", r"xoxd-(?=[A-Za-z%-]{0,40}[0-9])[A-Za-z0-9_%+/=-]{10,}"),
+    ("slack-token", rf"xox[abceoprs](?:\.xox[a-z])?-(?=[A-Za-z-]{{0,40}}[0-9]){_W}{{10,}}|xapp-[0-9]-{_W}{{16,}}"),
     ("stripe-key", rf"[srp]k_(?:live|test|prod)_{_A}{{10,}}|whsec_[A-Za-z0-9+/=]{{24,}}"),
     ("google-key", rf"AIza{_W}{{35}}|AQ\.A{_W}{{30,}}"),
     ("google-oauth", rf"ya29\.{_W}{{20,}}(?:\.{_W}+)*|GOCSPX-{_W}{{20,}}|1//0{_W}{{20,}}"),
@@ -50,7 +51,10 @@ FORMATS: tuple[tuple[str, str], ...] = (
     ("brevo-key", rf"xkeysib-{_H}{{40,}}{_W}*"),
     ("twilio-key", rf"SK{_H}{{32}}(?![A-Za-z0-9])"),
     ("telegram-token", rf"[0-9]{{8,10}}:AA{_W}{{32,}}"),
-    ("discord-token", rf"[MNO]{_W}{{23,27}}\.{_W}{{6}}\.{_W}{{27,}}"),
+    (
+        "discord-token",
+        rf"[MNO]{_W}{{23,27}}\.{_W}{{6}}\.(?=[A-Za-z_-]{{0,64}}[0-9])(?=[a-z0-9_-]{{0,64}}[A-Z]){_W}{{27,}}",
+    ),
     ("databricks-token", rf"(?:dapi|dose|dkea){_H}{{32}}(?:-[0-9]{{1,2}})?(?![A-Za-z0-9])"),
     ("digitalocean-token", rf"do[opr]_v1_{_H}{{40,}}"),
     ("cloudflare-token", rf"cf(?:ut|at|k)_{_W}{{30,}}|v1\.0-{_H}{{24}}-{_H}{{100,}}"),
@@ -93,17 +97,16 @@ FORMATS: tuple[tuple[str, str], ...] = (
     ("pinecone-key", rf"pcsk_{_W}{{40,}}"),
     ("langsmith-key", rf"ls(?:v2_(?:pt|sk)|__)_?{_H}{{32}}(?:_{_H}{{8,}})?"),
     ("wandb-key", rf"wandb_v1_{_W}{{30,}}"),
-    ("jwt", rf"(?<![A-Za-z0-9_-])eyJ{_W}{{8,}}+(?:\.{_W}+){{1,4}}|(?<=\\[nrt])eyJ{_W}{{8,}}+(?:\.{_W}+){{1,4}}"),
+    # The key of a JWE may be empty: two dots behind the header.
+    ("jwt", rf"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt]))eyJ{_W}{{8,}}+\.(?:\.{_W}+\.)?{_W}+(?:\.{_W}+){{0,3}}"),
 )
-
-KINDS = frozenset(kind for kind, _ in FORMATS)
-
 
 _ANY = re.compile(BOUNDARY + b"(?:" + "|".join(pattern for _, pattern in FORMATS).encode() + b")")
 _EACH = tuple((kind, re.compile(f"(?:{pattern})".encode())) for kind, pattern in FORMATS)
 _RUN = b"x" * MIN_RUN
 _TO_RUN = bytes(ord("x") if (chr(c).isalnum() and c < 128) or chr(c) in "_-" else ord(" ") for c in range(256))
-_WIDER = re.compile(rb"[A-Za-z0-9_.~+/=:$-]*+")
+_WIDER = re.compile(rb"[A-Za-z0-9_.~+/=:$%-]*+")
+_ENTRA_SECRET = re.compile(BOUNDARY + rb"[A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}(?![A-Za-z0-9_~])")
 _AWS_SECRET = re.compile(
     rb"[^A-Za-z0-9/+=]{1,4}(?:[A-Za-z_ ]{0,40}[^A-Za-z0-9/+]{1,8})??([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+])"
 )
@@ -137,3 +140,9 @@ def find_formats(flat: bytes) -> Iterator[Span]:
             if kind == "aws-access-key" and (secret := _AWS_SECRET.match(flat, low)) is not None:
                 yield Span(secret.start(1), secret.end(1), "aws-secret-key")
         done = high
+    # Dots and tildes may leave this one without a run.
+    at = flat.find(b"~", 5)
+    while at >= 0:
+        if flat[at - 1] == 81 and (secret := _ENTRA_SECRET.match(flat, at - 5)) is not None:
+            yield Span(secret.start(), secret.end(), "azure-secret")
+        at = flat.find(b"~", at + 1)

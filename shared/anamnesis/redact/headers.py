@@ -17,7 +17,8 @@ _COOKIE = re.compile(rb"(?i)(?:set-)?cookie\\*[\"']?:[ \t]*\\*[\"']?([A-Za-z0-9_
 _COMMANDS = (
     (b"curl ", re.compile(rb"[ \t](?:-u|--user|--proxy-user)[ =]?[\"']?[^\s:\"'$]{1,128}:([^\s\"'$]{3,256})")),
     (b"sshpass", re.compile(rb"[ \t]-p[ \t]?[\"']?([^\s\"'$]{3,256})")),
-    (b"mysql", re.compile(rb"[ \t]-p([^\s\"'$]{3,128})")),
+    (b"mysql", re.compile(rb"[ \t]-p[\"']?([^\s\"'$]{3,128})")),
+    (b"docker login", re.compile(rb"[ \t]-p[ =]?[\"']?([^\s\"'$]{3,256})")),
     (b"redis-cli", re.compile(rb"[ \t]-a[ \t]?[\"']?([^\s\"'$]{3,256})")),
 )
 _COMMAND = 512

@@ -3,15 +3,20 @@
 import re
 from collections.abc import Iterator
 
-from anamnesis.redact.spans import Span
+from anamnesis.redact.spans import MARK, Span
 from anamnesis.redact.values import is_random, is_stand_in
 
-_LOGIN = re.compile(rb"://[^\s/?#\"'`<>\\@:]{0,256}:([^\s\"'`<>\\/]{1,512})@")
+_USER = rb"://(?:[^\s/?#\"'`<>\\:]|\\(?![nrt])){0,256}+:"
+_LOGIN = re.compile(_USER + rb"([^\s\"'`<>\\/]{1,512})@")
 _DATABASE = re.compile(
     rb"(?i)(?:postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|amqps?|mssql|clickhouse|ftp|sftp|smtps?|ldaps?)(?:\+[a-z0-9]{1,16})?$"
 )
-_LOOSE = re.compile(rb"://[^\s/?#\"'`<>\\@:]{0,256}:([^\s\"'`<>\\@]{1,256})@")
+_LOOSE = re.compile(_USER + rb"([^\s\"'`<>\\@]{1,256})@")
 _USER_ONLY = re.compile(rb"://([A-Za-z0-9_.~-]{20,512})@")
+_HEX_TOKEN = re.compile(rb"[0-9a-f]{40}")
+_GO_DATABASES = (b"@tcp(", b"@unix(")
+_DELIMITER = re.compile(rb"[\s\"'`=(/]")
+_GO_LOGIN = re.compile(rb"[\w.-]{1,64}:(.{1,128})")
 _SIGNED = (b"sig=", b"signature=", b"security-token=")
 _IN_QUERY = re.compile(rb"[?&;][A-Za-z-]{0,16}\Z")
 _SIGNATURE = re.compile(rb"([A-Za-z0-9%+/=_.~-]{16,4096})")
@@ -27,12 +32,19 @@ def find_urls(flat: bytes, low: bytes) -> Iterator[Span]:
         login = _LOGIN.match(flat, at)
         if login is None and _DATABASE.search(flat[max(0, at - 32) : at]):
             login = _LOOSE.match(flat, at)
-        if login is not None and not is_stand_in(login[1]):
+        if login is not None and not is_stand_in(login[1]) and not flat.endswith(MARK, at, login.start(1)):
             yield Span(login.start(1), login.end(1), "url-password")
         user = _USER_ONLY.match(flat, at)
-        if user is not None and is_random(user[1].replace(b"-", b"")):
+        if user is not None and (is_random(user[1].replace(b"-", b"")) or _HEX_TOKEN.fullmatch(user[1])):
             yield Span(user.start(1), user.end(1), "url-password")
         at = flat.find(b"://", at + 3)
+    for anchor in _GO_DATABASES if b"@" in flat else ():
+        at = flat.find(anchor)
+        while at >= 0:
+            login = _GO_LOGIN.fullmatch(_DELIMITER.split(flat[max(0, at - 200) : at])[-1])
+            if login is not None and not is_stand_in(login[1]):
+                yield Span(at - len(login[1]), at, "url-password")
+            at = flat.find(anchor, at + len(anchor))
     for anchor, pattern, kind in (
         (b"hooks.slack.com/", _SLACK_HOOK, "slack-webhook"),
         (b"/api/webhooks/", _DISCORD_HOOK, "discord-webhook"),

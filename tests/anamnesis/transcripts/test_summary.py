@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anamnesis.redact import redact
 from anamnesis.transcripts.records import ToolUse
 from anamnesis.transcripts.summary import MAX_ASKED, MAX_DONE, MAX_OUTCOME, prose, summarise
 from anamnesis.transcripts.tools import Done, condense
@@ -14,7 +15,7 @@ CWD = "/home/me/shop"
 
 
 def did(name: str, given: Line, failure: str | None = None) -> Done:
-    return condense(ToolUse("t", name, given), CWD, finished=True, failure=failure, safe=str)
+    return condense(ToolUse("t", name, given), CWD, finished=True, failure=failure, safe=lambda text: redact(text).text)
 
 
 def test_a_summary_says_what_was_asked_done_and_found() -> None:

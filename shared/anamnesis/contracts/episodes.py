@@ -263,21 +263,6 @@ class Blocklist(Contract):
     total: int
 
 
-class ForgetReceipt(Contract):
-    """What forgetting an episode removed, and the proof that nothing is left."""
-
-    episode_id: str
-    content_hash: str
-    forgotten_at: Moment
-    episodes: tuple[str, ...]
-    """The episode, all that hold the same content in whatever project, and all that were derived from them."""
-    vectors: int
-    """Vectors removed, over all embedding models."""
-    blocked: tuple[str, ...]
-    """Ids of the entries that keep it from coming back."""
-    proof: "ForgetProof"
-
-
 class ForgetProof(Contract):
     """Counts taken after the removal, from the store itself: nothing is left, and every block is stored."""
 
@@ -291,6 +276,21 @@ class ForgetProof(Contract):
     """Episodes of these ids that the index which searches use still finds; 0."""
     blocklist: int
     """Entries of the receipt's `blocked` that are stored; all of them."""
+
+
+class ForgetReceipt(Contract):
+    """What forgetting an episode removed, and the proof that nothing is left."""
+
+    episode_id: str
+    content_hash: str
+    forgotten_at: Moment
+    episodes: tuple[str, ...]
+    """The episode, all that hold the same content in whatever project, and all that were derived from them."""
+    vectors: int
+    """Vectors removed, over all embedding models."""
+    blocked: tuple[str, ...]
+    """Ids of the entries that keep it from coming back."""
+    proof: ForgetProof
 
 
 class EpisodeFilter(Contract):

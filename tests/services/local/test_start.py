@@ -34,8 +34,8 @@ def test_the_service_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
     key = service_key(settings)
     assert service_key(settings) == key
     assert (tmp_path / "service.key").stat().st_mode & 0o777 == 0o600
-    given = LocalSettings(data_dir=tmp_path, service_key=SecretStr("given"))
-    assert service_key(given) == "given"
+    given = LocalSettings(data_dir=tmp_path, service_key=SecretStr("anm_the-given-one"))
+    assert service_key(given) == "anm_the-given-one"
 
 
 def test_services_are_told_where_the_others_are(tmp_path: Path) -> None:

@@ -98,6 +98,8 @@ def transcript(size: int, seed: int) -> bytes:
 class Nowhere:
     """A destination that takes everything at once."""
 
+    away = False
+
     def __init__(self) -> None:
         self.marks: dict[str, JsonObject] = {}
 

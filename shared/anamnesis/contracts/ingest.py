@@ -39,8 +39,12 @@ class IngestRun(Contract):
     """Episodes that were deleted or forgotten on purpose and did not come back."""
     refused: int = 0
     """Episodes that memory would not take."""
+    refusals: dict[str, str] = Field(default_factory=dict)
+    """The first of them, each with the code of its refusal."""
     unreadable: int = 0
     """Lines that were no records."""
+    replayed: int = 0
+    """Records that stood in their file more than once and counted once."""
     removed: int = 0
     """Marks of files that are gone."""
     redactions: dict[str, int] = Field(default_factory=dict)

@@ -1,28 +1,41 @@
 """Where episodes and marks go: what `sync` needs of it, and the memory service over HTTP."""
 
+import asyncio
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol, TypeVar
+
+from pydantic import BaseModel
 
 from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.episodes import BatchResult, Changed, EpisodeBatch
 from anamnesis.contracts.state import AllDocuments, Documents, Keys
 from anamnesis.kit.client import ServiceClient
+from anamnesis.kit.errors import AnamnesisError, Unavailable
 
-PUSH = 600.0  # seconds for one batch, tries included; embedding a full one on a slow machine takes minutes
-STATE = 30.0  # seconds for reading or writing marks
+PUSH = 600.0  # seconds for the answer to one batch; embedding a full one on a slow machine takes minutes
+STATE = 30.0  # seconds for the answer to reading or writing marks
+AWAY = 20.0  # seconds that a service may be unreachable before the run gives up
+_PAUSE = 0.25  # seconds before the first new try; twice as many before each further one
+_MAX_PAUSE = 2.0
 _MARK_CHARACTERS = 4 << 20
 _MARKS = 500
 """Marks of one request: at most so many, and about so many characters."""
 
 _NO_NAME = re.compile(r"[^A-Za-z0-9._:@-]")
 
+M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
 
 class Destination(Protocol):
     """Keeps episodes and marks. A call that returns has made its change durable; all may be repeated."""
+
+    @property
+    def away(self) -> bool:
+        """Whether it could not be reached when it was last tried."""
 
     async def load_offsets(self) -> Mapping[str, JsonObject]:
         """Every mark, by key."""
@@ -40,29 +53,61 @@ class Destination(Protocol):
 class HttpDestination:
     """The memory service, spoken to directly or through the gateway. `namespace` keeps the marks of one reader."""
 
-    def __init__(self, client: ServiceClient, namespace: str) -> None:
+    def __init__(
+        self,
+        client: ServiceClient,
+        namespace: str,
+        on_wait: Callable[[], None] = lambda: None,
+        patience: float = AWAY,
+    ) -> None:
+        """`on_wait` is called whenever the service is away; after `patience` seconds of that a call gives up."""
         self._client = client
         self._marks = f"/api/state/offsets/{namespace}"
+        self._on_wait = on_wait
+        self._patience = patience
+        self._away = False
+
+    @property
+    def away(self) -> bool:
+        return self._away
 
     async def load_offsets(self) -> Mapping[str, JsonObject]:
-        return (await self._client.get(self._marks, AllDocuments, deadline=STATE)).documents
+        return (await self._ask("GET", self._marks, AllDocuments, None, STATE)).documents
 
     async def save_offsets(self, marks: Mapping[str, JsonObject]) -> None:
         for part in _parts(marks):
-            body = Documents(documents=part)
-            await self._client.request("PUT", self._marks, Changed, body=body, deadline=STATE, repeatable=True)
+            await self._ask("PUT", self._marks, Changed, Documents(documents=part), STATE)
 
     async def remove_offsets(self, keys: Sequence[str]) -> None:
         for some in _some(keys, _MARKS):
-            body = Keys(keys=tuple(some))
-            path = f"{self._marks}/remove"
-            await self._client.request("POST", path, Changed, body=body, deadline=STATE, repeatable=True)
+            await self._ask("POST", f"{self._marks}/remove", Changed, Keys(keys=tuple(some)), STATE)
 
     async def push(self, batch: EpisodeBatch) -> BatchResult:
         # Episodes carry their ids, so sending a batch again changes nothing.
-        return await self._client.request(
-            "POST", "/api/episodes/batch", BatchResult, body=batch, deadline=PUSH, repeatable=True
-        )
+        return await self._ask("POST", "/api/episodes/batch", BatchResult, batch, PUSH)
+
+    async def _ask(self, method: str, path: str, answer: type[M], body: BaseModel | None, deadline: float) -> M:
+        """An answer may take as long as `deadline`; nobody who could answer is put up with for a shorter time."""
+        since: float | None = None
+        pause = _PAUSE
+        while True:
+            try:
+                given = await self._client.request(method, path, answer, body=body, deadline=deadline)
+            except Unavailable:
+                self._away = True
+                now = time.monotonic()
+                since = now if since is None else since
+                if now + pause - since > self._patience:
+                    raise
+                self._on_wait()
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _MAX_PAUSE)
+            except AnamnesisError:
+                self._away = False
+                raise
+            else:
+                self._away = False
+                return given
 
 
 def _parts(marks: Mapping[str, JsonObject]) -> Iterator[dict[str, JsonObject]]:

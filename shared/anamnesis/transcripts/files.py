@@ -17,6 +17,8 @@ import orjson
 
 _SKIPPED = frozenset(("tool-results", "memory", "node_modules"))
 _AGENT = re.compile(r"agent-(.+)\.jsonl\Z")
+VANISHED = "vanished"
+"""The reason that is none to worry: transcripts are deleted every day."""
 _MAX_DEPTH = 8
 _MAX_META = 64 << 10  # bytes
 
@@ -39,8 +41,8 @@ class Walk(NamedTuple):
     """Older ones first, sessions before subagents, so that originals come before their copies."""
     whole: tuple[str, ...]
     """Roots that were seen completely: what is missing there is gone."""
-    errors: dict[str, int]
-    """Reasons why something could not be looked at, and how often."""
+    errors: list[tuple[str, str]]
+    """What could not be looked at: the reason, one of a small set, and the path."""
 
 
 class Refused(Exception):
@@ -62,27 +64,27 @@ def walk(roots: tuple[Path, ...]) -> Walk:
     """All transcripts below the roots, each once. A root may also be a single file or a configuration directory."""
     found: dict[tuple[int, int], Found] = {}
     whole: list[str] = []
-    errors: dict[str, int] = {}
+    errors: list[tuple[str, str]] = []
     for given in roots:
         root = os.path.realpath(given.expanduser())
         if os.path.isdir(os.path.join(root, "projects")):
             root = os.path.join(root, "projects")
-        before = sum(errors.values())
+        before = len(errors)
         if os.path.isfile(root):
             _add(found, root, os.path.dirname(root), os.stat(root))
             continue
         if not os.path.isdir(root):
-            errors["root-missing"] = errors.get("root-missing", 0) + 1
+            errors.append(("root-missing", root))
             continue
         _descend(root, root, 0, found, errors)
-        if sum(errors.values()) == before:
+        if len(errors) == before:
             whole.append(root)
     files = sorted(found.values(), key=lambda one: (bool(one.agent), one.mtime_ns, one.path))
     return Walk(files, tuple(whole), errors)
 
 
 def _descend(
-    directory: str, root: str, depth: int, found: dict[tuple[int, int], Found], errors: dict[str, int]
+    directory: str, root: str, depth: int, found: dict[tuple[int, int], Found], errors: list[tuple[str, str]]
 ) -> None:
     try:
         with os.scandir(directory) as entries:
@@ -96,8 +98,9 @@ def _descend(
                 except FileNotFoundError:
                     continue  # gone since the directory was read
     except OSError as error:
-        reason = reason_of(error)
-        errors[reason] = errors.get(reason, 0) + 1
+        # A directory that has just been deleted is no error; a root that has may only be away.
+        if (reason := reason_of(error)) != VANISHED or directory == root:
+            errors.append((reason, directory))
 
 
 def _add(found: dict[tuple[int, int], Found], path: str, root: str, status: os.stat_result) -> None:
@@ -162,9 +165,9 @@ def agent_type(file: Found) -> str:
 def reason_of(error: OSError) -> str:
     """Why a file could not be read, as one of a small set."""
     if isinstance(error, FileNotFoundError):
-        return "vanished"
+        return VANISHED
     if isinstance(error, PermissionError):
         return "permission"
     if isinstance(error, NotADirectoryError):
-        return "vanished"
+        return VANISHED
     return {40: "symbolic-link", 5: "input-output", 24: "too-many-open-files"}.get(error.errno or 0, "unreadable")

@@ -10,7 +10,7 @@ sent at all.
 
 import hashlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from anamnesis.contracts.base import JsonObject
@@ -65,6 +65,13 @@ class Mark:
             "seen": b64encode(b"".join(self.seen)).decode(),
             "format": self.format,
         }
+
+    def without(self, names: Collection[str], before: "Mark | None") -> "Mark":
+        """The mark as if these exchanges had not been seen since `before`."""
+        known = before.weights if before is not None else {}
+        kept = {name: weight for name, weight in self.weights.items() if name not in names}
+        kept |= {name: known[name] for name in names if name in known}
+        return replace(self, weights=kept)
 
     @classmethod
     def from_document(cls, document: JsonObject) -> "Mark | None":

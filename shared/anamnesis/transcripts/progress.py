@@ -4,6 +4,11 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+EXAMPLES = 3
+"""Files that are named for each reason why some could not be read."""
+REFUSALS = 20
+"""Refused episodes that are named."""
+
 
 @dataclass
 class Progress:
@@ -24,6 +29,8 @@ class Progress:
     blocked: int = 0
     refused: int = 0
     """Episodes that the memory service would not take."""
+    refusals: dict[str, str] = field(default_factory=dict)
+    """The first of them, each with the code of its refusal."""
     redactions: Counter[str] = field(default_factory=Counter)
     """Secrets taken out before anything was sent, by kind."""
     decisions: Counter[str] = field(default_factory=Counter)
@@ -34,9 +41,22 @@ class Progress:
     """Records that stood in their file more than once and counted once."""
     errors: Counter[str] = field(default_factory=Counter)
     """Files that could not be read, by reason."""
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    """The first of them, by reason."""
     removed: int = 0
     """Marks of files that are gone."""
+    under_way: int = 0
+    """Episodes that were sent and are not answered yet."""
+    stopping: bool = False
+    """Whether the run was told to stop and waits for those."""
     started: float = field(default_factory=time.monotonic)
+
+    def fail(self, reason: str, path: str) -> None:
+        """Count a file that could not be read."""
+        self.errors[reason] += 1
+        named = self.examples.setdefault(reason, [])
+        if len(named) < EXAMPLES:
+            named.append(path)
 
     @property
     def episodes(self) -> int:

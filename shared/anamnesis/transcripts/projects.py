@@ -8,12 +8,11 @@ _MAX_UP = 24  # directories looked at above a working directory
 class Projects:
     """Names projects by the basename of their git root, where that can be seen, else of the directory itself.
 
-    A worktree counts as the repository that it was taken from. `names` overrides: directory -> project, the
-    longest directory that holds the working directory wins. Answers are kept.
+    A worktree counts as the repository that it was taken from. Without `look` the disk is left alone. Answers are
+    kept.
     """
 
-    def __init__(self, names: dict[str, str] | None = None, look: bool = True) -> None:
-        self._names = sorted((names or {}).items(), key=lambda item: -len(item[0]))
+    def __init__(self, look: bool = True) -> None:
         self._look = look
         self._known: dict[str, str] = {}
 
@@ -24,9 +23,6 @@ class Projects:
         return known
 
     def _name(self, cwd: str) -> str:
-        for directory, name in self._names:
-            if cwd == directory or cwd.startswith(directory.rstrip("/") + "/"):
-                return name
         root = _git_root(cwd) if self._look and cwd.startswith("/") else None
         return basename(str(root) if root else cwd)
 

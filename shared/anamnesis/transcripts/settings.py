@@ -16,6 +16,12 @@ class ReadingSettings(Settings):
     """Name of the machine that the transcripts come from, as episodes carry it; none = its host name."""
     ingest_min_said: NonNegativeInt = Rules().min_said
     """Exchanges without a deed in which fewer characters were said are left out."""
+    ingest_min_unanswered: NonNegativeInt = Rules().min_unanswered
+    """What a user said and nobody answered is kept from so many characters on."""
+    ingest_nods: bool = False
+    """Keep exchanges of nothing but 'ok', 'thanks' and the like, with a short answer and without a deed."""
+    ingest_commands: bool = False
+    """Keep slash commands and shell lines that nothing was answered to."""
     ingest_sidechains: bool = True
     """Keep what subagents did as episodes of their own."""
     ingest_exclude_projects: StrList = ()
@@ -33,6 +39,9 @@ class ReadingSettings(Settings):
     def rules(self) -> Rules:
         return Rules(
             min_said=self.ingest_min_said,
+            min_unanswered=self.ingest_min_unanswered,
+            nods=not self.ingest_nods,
+            commands=not self.ingest_commands,
             sidechains=not self.ingest_sidechains,
             exclude_projects=self.ingest_exclude_projects,
         )

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anamnesis.contracts.episodes import BatchResult, EpisodeBatch, EpisodeCreate, WriteStatus
-from anamnesis.kit.errors import BadRequest, DeadlineExceeded, Invalid, TooLarge
+from anamnesis.kit.errors import AnamnesisError, BadRequest, DeadlineExceeded, Invalid, TooLarge
 from anamnesis.transcripts.destination import Destination
 from anamnesis.transcripts.episodes import Maker
-from anamnesis.transcripts.files import Found, Walk, walk
-from anamnesis.transcripts.marks import Ledger, Mark, inherited, key
-from anamnesis.transcripts.progress import Progress
+from anamnesis.transcripts.files import VANISHED, Found, Walk, walk
+from anamnesis.transcripts.marks import Ledger, Mark, inherited, key, short
+from anamnesis.transcripts.progress import REFUSALS, Progress
 from anamnesis.transcripts.reading import Step, is_unchanged, read_file
 
 BATCH_EPISODES = 100
@@ -29,6 +29,8 @@ DRAIN = 10.0
 """Seconds that an interrupted run waits for the answers to what it has sent."""
 
 OnProgress = Callable[[Progress], None]
+Refusals = dict[str, AnamnesisError]
+"""Ids of episodes that memory would not take, and why."""
 
 
 @dataclass
@@ -52,7 +54,25 @@ class _Batch:
 @dataclass
 class _Sent:
     batch: _Batch
-    task: "asyncio.Task[tuple[BatchResult, int]]"
+    task: "asyncio.Task[tuple[BatchResult, Refusals]]"
+
+
+@dataclass
+class _UnderWay:
+    """What has been sent and read in a run, and is not marked yet."""
+
+    marks: dict[str, Mark]
+    """Those that are saved."""
+    progress: Progress
+    sent: deque[_Sent] = field(default_factory=deque)
+    held: dict[str, Mark] = field(default_factory=dict)
+    """Marks that are true, and wait for a sign that what was refused is memory's last word."""
+    refused: set[str] = field(default_factory=set)
+    """Short names of the episodes that memory would not take."""
+    taken: int = 0
+    """Episodes that it did take."""
+    reason: str = ""
+    """Why the last one was refused."""
 
 
 class Sync:
@@ -87,7 +107,8 @@ class Sync:
         self._marks = None  # kept only if this run ends well
         found = await asyncio.to_thread(walk, self._roots)
         progress.files = len(found.files)
-        progress.errors.update(found.errors)
+        for reason, path in found.errors:
+            progress.fail(reason, path)
         await self._reconcile(found, marks, progress)
         changed = [file for file in found.files if anew or not is_unchanged(file, marks.get(key(file.path)))]
         progress.files_changed = len(changed)
@@ -129,7 +150,8 @@ class Sync:
             for file in files
             for step in read_file(file, known.get(key(file.path)), ledger, self._maker, self._instance)
         )
-        sent: deque[_Sent] = deque()
+        run = _UnderWay(marks, progress)
+        sent = run.sent
         try:
             while (batch := await asyncio.to_thread(_collect, steps)).steps:
                 _count_read(batch, progress)
@@ -137,61 +159,88 @@ class Sync:
                 while len(sent) >= IN_FLIGHT or any(
                     not one.batch.episodes.keys().isdisjoint(batch.episodes) for one in sent
                 ):
-                    await self._settle(sent, marks, progress)
+                    await self._settle(run)
                 sent.append(_Sent(batch, asyncio.create_task(self._push(list(batch.episodes.values())))))
                 self._on_progress(progress)
             while sent:
-                await self._settle(sent, marks, progress)
+                await self._settle(run)
+            if run.held:
+                raise _takes_nothing(run)
         except asyncio.CancelledError:
-            await self._drain(sent, marks, progress)
+            await self._drain(run)
             raise
         finally:
             for one in sent:
                 one.task.cancel()
             await asyncio.gather(*(one.task for one in sent), return_exceptions=True)
 
-    async def _drain(self, sent: deque[_Sent], marks: dict[str, Mark], progress: Progress) -> None:
-        """Wait a little for what is under way, so that it need not be sent again."""
+    async def _drain(self, run: _UnderWay) -> None:
+        """Wait a little for what is under way, so that it need not be sent again; not where nobody answers."""
+        progress = run.progress
+        progress.under_way = sum(len(one.batch.episodes) for one in run.sent)
+        progress.stopping = bool(progress.under_way) and not self._destination.away
+        if not progress.stopping:
+            return
+        self._on_progress(progress)
         try:
             async with asyncio.timeout(DRAIN):
-                while sent:
-                    await self._settle(sent, marks, progress)
+                while run.sent:
+                    await self._settle(run)
         except Exception:  # noqa: BLE001 -- the run ends anyway; what was not acknowledged is read again next time
             return
 
-    async def _settle(self, sent: deque[_Sent], marks: dict[str, Mark], progress: Progress) -> None:
+    async def _settle(self, run: _UnderWay) -> None:
         """Await the oldest batch and save the marks that it makes true."""
-        oldest = sent[0]
-        result, refused = await asyncio.shield(oldest.task)  # whoever stops this run may still await the answer
-        true_now = {key(step.file.path): step.mark for step in oldest.batch.steps if step.mark is not None}
-        if true_now:
-            await self._destination.save_offsets({name: mark.to_document() for name, mark in true_now.items()})
-            marks.update(true_now)
-        sent.popleft()
+        progress = run.progress
+        batch = run.sent[0].batch
+        result, refused = await asyncio.shield(run.sent[0].task)  # whoever stops this run may still await the answer
+        run.refused |= {short(name) for name in refused}
+        run.refused -= {short(name) for name in batch.episodes.keys() - refused.keys()}
+        run.taken += len(result.results)
+        for step in batch.steps:
+            if step.mark is not None:
+                name = key(step.file.path)
+                run.held[name] = step.mark.without(run.refused, run.marks.get(name))
+        # As long as memory has taken nothing it may be memory that is at fault; then all is read again.
+        if run.held and (run.taken or not run.refused):
+            await self._destination.save_offsets({name: mark.to_document() for name, mark in run.held.items()})
+            run.marks.update(run.held)
+            run.held.clear()
+        run.sent.popleft()
         statuses = Counter(one.status for one in result.results)
         progress.created += statuses[WriteStatus.CREATED]
         progress.updated += statuses[WriteStatus.UPDATED]
         progress.duplicate += statuses[WriteStatus.DUPLICATE]
         progress.blocked += statuses[WriteStatus.BLOCKED]
-        progress.refused += refused
+        progress.refused += len(refused)
+        for name, error in refused.items():
+            run.reason = error.message
+            if len(progress.refusals) < REFUSALS:
+                progress.refusals[name] = error.code
         self._on_progress(progress)
+        if not run.taken and progress.refused >= BATCH_EPISODES:
+            raise _takes_nothing(run)
 
-    async def _push(self, episodes: list[EpisodeCreate]) -> tuple[BatchResult, int]:
-        """Send a batch; what the service will not take is found by halving, and counted."""
+    async def _push(self, episodes: list[EpisodeCreate]) -> tuple[BatchResult, Refusals]:
+        """Send a batch; what the service will not take is found by halving."""
         if not episodes:
-            return BatchResult(results=()), 0
+            return BatchResult(results=()), {}
         try:
-            return await self._destination.push(EpisodeBatch(episodes=tuple(episodes), on_conflict="update")), 0
+            return await self._destination.push(EpisodeBatch(episodes=tuple(episodes), on_conflict="update")), {}
         except DeadlineExceeded:  # a large model on a small machine: less at a time
             if len(episodes) == 1:
                 raise
-        except (Invalid, TooLarge, BadRequest):
+        except (Invalid, TooLarge, BadRequest) as error:
             if len(episodes) == 1:
-                return BatchResult(results=()), 1
+                return BatchResult(results=()), {episodes[0].episode_id or "": error}
         half = len(episodes) // 2
         first, refused = await self._push(episodes[:half])
         second, also = await self._push(episodes[half:])
-        return BatchResult(results=first.results + second.results), refused + also
+        return BatchResult(results=first.results + second.results), refused | also
+
+
+def _takes_nothing(run: _UnderWay) -> Invalid:
+    return Invalid(f"memory has refused all {run.progress.refused} episodes that were sent to it: {run.reason}")
 
 
 def _collect(steps: Iterator[Step]) -> _Batch:
@@ -212,8 +261,8 @@ def _count_read(batch: _Batch, progress: Progress) -> None:
         progress.unreadable += step.unreadable
         progress.replayed += step.replayed
         progress.files_done += step.last
-        if step.error:
-            progress.errors[step.error] += 1
+        if step.error and step.error != VANISHED:
+            progress.fail(step.error, step.file.path)
 
 
 def _left(file: Found, mark: Mark | None) -> int:

@@ -20,6 +20,7 @@ class Memory:
         self.lose_answer = 0
         self.fail_save = 0
         self.refuse: set[str] = set()
+        self.away = False
 
     async def load_offsets(self) -> Mapping[str, JsonObject]:
         return dict(self.marks)

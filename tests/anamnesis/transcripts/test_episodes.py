@@ -181,16 +181,15 @@ def test_tags_cost_no_more_than_their_length(tag: str, filler: str) -> None:
 
 
 def test_projects_are_named_by_their_repository(tmp_path: Path) -> None:
-    """The git root names the project, of a worktree the main one; else the directory does; a given name wins."""
+    """The git root names the project, of a worktree the main one; else the directory does."""
     (tmp_path / "shop" / ".git").mkdir(parents=True)
     deep = tmp_path / "shop" / "src" / "deep"
     deep.mkdir(parents=True)
     tree = tmp_path / "trees" / "fix-1"
     tree.mkdir(parents=True)
     (tree / ".git").write_text(f"gitdir: {tmp_path}/shop/.git/worktrees/fix-1\n")
-    projects = Projects({"/srv/app": "the-app"})
+    projects = Projects()
     assert [projects(str(path)) for path in (deep, tree, tmp_path / "gone" / "x")] == ["shop", "shop", "x"]
-    assert projects("/srv/app/src") == "the-app"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from anamnesis.contracts.episodes import BatchResult, EpisodeBatch
-from anamnesis.kit.errors import Unavailable
+from anamnesis.kit.errors import Invalid, Unavailable
 from anamnesis.transcripts.episodes import Maker
 from anamnesis.transcripts.progress import Progress
 from anamnesis.transcripts.projects import Projects
-from anamnesis.transcripts.sync import Sync
+from anamnesis.transcripts.sync import DRAIN, Sync
 from tests.anamnesis.transcripts.destination import Memory
 from tests.anamnesis.transcripts.writing import Line, Script, encoded
 
@@ -274,6 +275,15 @@ async def test_a_link_swapped_in_after_the_walk_is_refused(tmp_path: Path) -> No
     memory = Memory()
     progress = await reader(memory, root, told=swap).run()
     assert (progress.errors, memory.episodes, memory.marks) == ({"symbolic-link": 1}, {}, {})
+    assert progress.examples == {"symbolic-link": [str(path)]}
+
+
+async def test_a_transcript_that_is_deleted_meanwhile_is_no_error(tmp_path: Path) -> None:
+    """What was there when the directory was read and is gone when it is opened is left out without a word."""
+    path, _ = session(tmp_path)
+    session(tmp_path, "s2")
+    progress = await reader(memory := Memory(), tmp_path, told=lambda _: path.unlink(missing_ok=True)).run()
+    assert (progress.errors, progress.files_done, len(memory.episodes)) == ({}, 2, 2)
 
 
 @pytest.mark.parametrize("fault", ["fail_push", "lose_answer", "fail_save"])
@@ -301,7 +311,72 @@ async def test_what_memory_will_not_take_is_found_and_counted(tmp_path: Path) ->
     memory.refuse = {next(iter(probe.episodes))}
     progress = await run(memory, tmp_path)
     assert (progress.created, progress.refused) == (29, 1)
+    assert progress.refusals == dict.fromkeys(memory.refuse, "invalid")
     assert (await run(memory, tmp_path)).files_changed == 0
+
+
+async def test_what_was_refused_once_may_come_in_later(tmp_path: Path) -> None:
+    """A refused episode does not count as seen: a copy of it, or reading anew, sends it again."""
+    path, _ = session(tmp_path, turns=3)
+    probe = Memory()
+    await run(probe, tmp_path)
+    refused = list(probe.episodes)[1]
+    memory = Memory()
+    memory.refuse = {refused}
+    await run(memory, tmp_path)
+    assert len(memory.episodes) == 2
+    memory.refuse.clear()
+    shutil.copy(path, path.with_name("copy.jsonl"))
+    await run(memory, tmp_path)
+    assert memory.pushed[2:] == [refused]
+    again = Memory()
+    again.refuse = {refused}
+    await run(again, path)
+    again.refuse.clear()
+    assert (await reader(again, path).run(anew=True)).created == 1
+
+
+@pytest.mark.parametrize("turns", [1, 30, 300])
+async def test_a_memory_that_refuses_everything_marks_nothing(tmp_path: Path, turns: int) -> None:
+    """When memory takes nothing at all the run fails with its words; all is read once it has been repaired."""
+    session(tmp_path, turns=turns)
+    session(tmp_path, "s2", turns=0)
+
+    class Broken(Memory):
+        broken = True
+        asked = 0
+
+        async def push(self, batch: EpisodeBatch) -> BatchResult:
+            self.asked += 1
+            if self.broken:
+                raise Invalid("there is no such field")
+            return await super().push(batch)
+
+    memory = Broken()
+    sync = reader(memory, tmp_path)
+    for _ in range(2):
+        with pytest.raises(Invalid, match=r"memory has refused all .* episodes .*: there is no such field"):
+            await sync.run()
+    assert memory.marks == {}
+    assert memory.asked < 1000
+    memory.broken = False
+    assert (await sync.run()).created == turns
+
+
+async def test_one_refusal_among_nothing_else_holds_up_no_other(tmp_path: Path) -> None:
+    """An exchange that is refused while there is nothing else is marked as soon as memory takes another one."""
+    session(tmp_path, turns=1)
+    probe = Memory()
+    await run(probe, tmp_path)
+    memory = Memory()
+    memory.refuse = set(probe.episodes)
+    sync = reader(memory, tmp_path)
+    with pytest.raises(Invalid):
+        await sync.run()
+    session(tmp_path, "s2", turns=1)
+    progress = await sync.run()
+    assert (progress.created, progress.refused, len(memory.marks)) == (1, 1, 2)
+    assert (await sync.run()).files_changed == 0
 
 
 async def test_batches_are_bounded_and_two_at_a_time(tmp_path: Path) -> None:
@@ -360,6 +435,28 @@ async def test_stopping_keeps_what_was_sent(tmp_path: Path, moment: float) -> No
     await run(memory, tmp_path)
     assert done.isdisjoint(memory.pushed)
     assert len(memory.episodes) == 400
+
+
+async def test_stopping_does_not_wait_for_a_memory_that_is_away(tmp_path: Path) -> None:
+    """Where nobody answers, a run that is stopped ends at once."""
+    session(tmp_path, turns=10)
+    begun = asyncio.Event()
+
+    class Gone(Memory):
+        async def push(self, batch: EpisodeBatch) -> BatchResult:
+            self.away = True
+            begun.set()
+            await asyncio.sleep(3600)
+            raise AssertionError
+
+    seen: list[bool] = []
+    task = asyncio.create_task(reader(Gone(), tmp_path, told=lambda progress: seen.append(progress.stopping)).run())
+    await begun.wait()
+    task.cancel()
+    async with asyncio.timeout(DRAIN - 2):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert not any(seen)
 
 
 async def test_reading_anew_changes_no_episode(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.errors import BadRequest, UpstreamFailed
 from anamnesis.transcripts.destination import HttpDestination, namespace
 from anamnesis.transcripts.episodes import Maker
+from anamnesis.transcripts.files import default_roots
 from anamnesis.transcripts.progress import Progress as Counts
 from anamnesis.transcripts.projects import Projects
 from anamnesis.transcripts.settings import ReadingSettings
@@ -44,20 +46,28 @@ class Wishes(NamedTuple):
     as_json: bool
 
 
-async def ingest(client: ServiceClient, settings: ReadingSettings, paths: Sequence[Path], wishes: Wishes) -> None:
-    missing = await asyncio.to_thread(lambda: [str(path) for path in paths if not path.expanduser().exists()])
-    if missing:
+async def ingest(client: ServiceClient, settings: ReadingSettings, given: Sequence[Path], wishes: Wishes) -> None:
+    """Read what lies at the `given` paths; with none, what Claude Code has kept for this user."""
+    usual = () if given else default_roots(os.environ, Path.home())
+    paths = await asyncio.to_thread(lambda: [path for path in (*given, *usual) if path.expanduser().exists()])
+    if missing := [str(path) for path in given if path not in paths]:
         raise BadRequest(f"there is nothing at {', '.join(missing)}")
+    if not paths:
+        raise BadRequest(f"there are no transcripts at {' or '.join(map(str, usual))}; say where they are")
     rules = EVERYTHING if wishes.everything else settings.rules
     rules = rules._replace(exclude_projects=settings.ingest_exclude_projects + wishes.exclude)
     maker = Maker(Projects(), rules, settings.ingest_max_raw, settings.redact_entropy)
-    destination = HttpDestination(client, namespace("console", wishes.instance))
     seen = Counts()
+    told = False
     with _bar() as bar:
         task = bar.add_task("looking", total=None, counts="")
 
         def show(counts: Counts) -> None:
-            nonlocal seen
+            nonlocal seen, told
+            if counts.stopping and not told:
+                told = True
+                bar.stop()
+                output.note(f"Stopping, waiting for {counts.under_way} sent episodes ...")
             seen = counts
             if counts.files_changed:
                 all_read = counts.files_done == counts.files_changed
@@ -71,9 +81,15 @@ async def ingest(client: ServiceClient, settings: ReadingSettings, paths: Sequen
                     f"{counts.redactions.total()} redactions{', ' if eta else ''}{eta}",
                 )
 
+        destination = HttpDestination(
+            client,
+            namespace("console", wishes.instance),
+            lambda: bar.update(task, counts="waiting for the gateway ..."),
+        )
         sync = Sync(destination, maker, paths, wishes.instance, show)
         try:
-            counts = await sync.run(anew=wishes.anew)
+            # By other rules than before everything must be judged again, also what was read before.
+            counts = await sync.run(anew=wishes.anew or wishes.everything)
         except asyncio.CancelledError:
             bar.stop()
             output.note(
@@ -84,9 +100,18 @@ async def ingest(client: ServiceClient, settings: ReadingSettings, paths: Sequen
         output.lines([json.dumps(report(counts), indent=2)])
     else:
         _summary(counts)
+    wrong = []
+    if counts.refused:
+        named = _named([f"{name} ({code})" for name, code in counts.refusals.items()], counts.refused)
+        wrong.append(f"memory would not take {counts.refused} episodes: {named}")
     if counts.errors:
-        what = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.errors.items()))
-        raise UpstreamFailed(f"some files could not be read: {what}")
+        what = ", ".join(
+            f"{count} {reason} ({_named(counts.examples[reason], count)})"
+            for reason, count in sorted(counts.errors.items())
+        )
+        wrong.append(f"some files could not be read: {what}")
+    if wrong:
+        raise UpstreamFailed("; ".join(wrong))
 
 
 def report(counts: Counts) -> dict[str, object]:
@@ -100,10 +125,13 @@ def report(counts: Counts) -> dict[str, object]:
         "duplicates": counts.duplicate,
         "blocked": counts.blocked,
         "refused": counts.refused,
+        "refusals": counts.refusals,
         "redactions": dict(counts.redactions),
         "decisions": dict(counts.decisions),
         "unreadable_lines": counts.unreadable,
+        "repeated_lines": counts.replayed,
         "errors": dict(counts.errors),
+        "examples": counts.examples,
         "seconds": round(counts.seconds, 3),
     }
 
@@ -135,6 +163,7 @@ def _summary(counts: Counts) -> None:
         ("kept away by the blocklist", str(counts.blocked)),
         ("redacted secrets", _counted(counts.redactions) or "0"),
         ("unreadable lines", str(counts.unreadable)),
+        ("repeated lines", str(counts.replayed)),
         ("refused episodes", str(counts.refused)),
         ("time", output.duration(counts.seconds)),
     ]
@@ -154,7 +183,12 @@ def _summary(counts: Counts) -> None:
             ],
         )
     if left_out:
-        output.note("--everything keeps what was left out.")
+        output.note("--everything reads all again and keeps what was left out.")
+
+
+def _named(names: Sequence[str], count: int) -> str:
+    """The names that are known of so many things."""
+    return ", ".join(names) + (f" and {count - len(names)} more" if count > len(names) else "")
 
 
 def _counted(counts: Counter[str]) -> str:

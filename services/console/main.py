@@ -5,6 +5,7 @@ must not wait for it.
 """
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
@@ -32,6 +33,9 @@ Examples:
 
 The key comes from --key, ANAMNESIS_API_KEY, or api.key in the data directory of the services on this machine.
 """
+
+BROKEN_PIPE = 141
+"""The status of what ends because nobody reads it any more, as shells know it."""
 
 # Boxes and colours are for eyes; a pipe gets plain text.
 MARKUP: Literal["rich"] | None = "rich" if sys.stdout.isatty() else None
@@ -85,7 +89,12 @@ def common(
 @app.command()
 def ingest(
     context: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(help="Transcripts, or directories that hold some.")],
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Transcripts, or directories with some; default: where Claude Code keeps them (CLAUDE_CONFIG_DIR)."
+        ),
+    ] = None,
     instance: Annotated[
         str | None,
         typer.Option("--instance", "-i", help="Name of this machine (ANAMNESIS_INGEST_INSTANCE); else its host name."),
@@ -93,7 +102,9 @@ def ingest(
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", "-x", help="Leave out this project; * is for anything.")
     ] = None,
-    everything: Annotated[bool, typer.Option("--everything", help="Keep also what seems not worth it.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Read everything again, and keep also what seems not worth it.")
+    ] = False,
     anew: Annotated[bool, typer.Option("--anew", help="Read everything again.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -104,6 +115,8 @@ def ingest(
 
     Examples:
 
+      anamnesis ingest
+
       anamnesis ingest ~/.claude/projects
 
       anamnesis ingest session.jsonl --instance laptop --exclude 'secret-*'
@@ -113,7 +126,7 @@ def ingest(
         from services.console import ingest as command
 
         wishes = command.Wishes(instance or settings.instance, tuple(exclude or ()), everything, anew, as_json)
-        await command.ingest(client, settings, paths, wishes)
+        await command.ingest(client, settings, paths or (), wishes)
 
     _run(context, work)
 
@@ -342,13 +355,13 @@ def import_(
 
 
 def _run(context: typer.Context, work: Callable[["ServiceClient", "ConsoleSettings"], Awaitable[None]]) -> None:
-    """Do the work with a client; what goes wrong becomes one line and exit status 1."""
+    """Do the work with a client; what goes wrong becomes one line and exit status 1, a wrong option 2."""
     from pydantic import BaseModel, SecretStr, ValidationError
 
     from anamnesis import installation
     from anamnesis.kit.client import ServiceClient
     from anamnesis.kit.errors import AnamnesisError, Unauthorized, Unavailable
-    from anamnesis.kit.settings import load
+    from anamnesis.kit.settings import load, presentable
     from services.console.settings import ConsoleSettings, gateway, key
 
     class _Health(BaseModel):
@@ -356,16 +369,22 @@ def _run(context: typer.Context, work: Callable[["ServiceClient", "ConsoleSettin
 
     settings = installation.located(load(ConsoleSettings))
     given: Given = context.obj
-    address = _address(given.url) if given.url else gateway(settings)
+    url = _address(given.url or gateway(settings))
 
     async def all_of_it() -> None:
         secret = SecretStr(given.key) if given.key else key(settings)
-        async with ServiceClient(address, secret, read=300.0) as client:
+        if not presentable(secret.get_secret_value()):
+            _fail("this is no API key: a key has 16 to 200 printable characters without blanks", 2)
+        async with ServiceClient(url, secret, read=300.0) as client:
             await client.request("GET", "/health", _Health, deadline=5.0)  # at once, where reads would be tried again
             await work(client, settings)
 
     try:
         asyncio.run(all_of_it())
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads this has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that nothing is written at the end either
+        raise typer.Exit(BROKEN_PIPE) from None
     except Unavailable as error:
         _fail(f"{error.message}{' (./deploy.sh local starts it)' if 'is it running' in error.message else ''}")
     except Unauthorized as error:
@@ -382,18 +401,19 @@ def _run(context: typer.Context, work: Callable[["ServiceClient", "ConsoleSettin
         raise typer.Exit(130) from None
 
 
-def _address(url: str) -> str:
-    from pydantic import HttpUrl, TypeAdapter, ValidationError
-
-    try:
-        return str(TypeAdapter(HttpUrl).validate_python(url))
-    except ValidationError as error:
-        _fail(f"--url {url}: {error.errors()[0]['msg']}", 2)
-
-
 def _fail(message: str, status: int = 1) -> NoReturn:
     typer.echo(f"anamnesis: {' '.join(message.split())}", err=True)
     raise typer.Exit(status)
+
+
+def _address(text: str) -> str:
+    """An address as a client can use it."""
+    from pydantic import HttpUrl, TypeAdapter, ValidationError
+
+    try:
+        return str(TypeAdapter(HttpUrl).validate_python(text))
+    except ValidationError:
+        _fail(f"{text!r} is no address of a gateway; expected http://HOST:PORT (--url or ANAMNESIS_URL)", 2)
 
 
 def _confirm(yes: bool, question: str) -> None:

@@ -27,6 +27,8 @@ class Memory:
         self.batches = 0
         self.second_batch = asyncio.Event()
         self.delay = 0.0
+        self.refused = ""
+        """Batches with this word in an episode are refused."""
         self.answers: dict[str, web.Response] = {}
         """Canned answers by path."""
         self.asked: list[tuple[str, bytes]] = []
@@ -69,6 +71,8 @@ class Memory:
 
     async def _batch(self, request: web.Request) -> web.Response:
         batch = EpisodeBatch.model_validate_json(await request.read())
+        if self.refused and any(self.refused in one.summary for one in batch.episodes):
+            return _error(422, "invalid", "there is one that does not fit")
         await asyncio.sleep(self.delay)
         results = []
         for episode in batch.episodes:

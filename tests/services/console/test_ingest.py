@@ -26,10 +26,13 @@ async def test_transcripts_become_episodes_once(anamnesis: Command, memory: Memo
         "duplicates": 0,
         "blocked": 0,
         "refused": 0,
+        "refusals": {},
         "redactions": {},
         "decisions": {},
         "unreadable_lines": 0,
+        "repeated_lines": 0,
         "errors": {},
+        "examples": {},
         "seconds": 0,
     }
 
@@ -53,7 +56,8 @@ async def test_ctrl_c_loses_nothing(anamnesis: Command, memory: Memory, tmp_path
     await asyncio.wait_for(memory.second_batch.wait(), 30)
     stopped = await anamnesis.finish(process, signal.SIGINT)
     assert stopped.status == 130
-    assert "the same command goes on" in stopped.err
+    assert "Stopping, waiting for" in stopped.err
+    assert stopped.err.index("Stopping, waiting for") < stopped.err.index("the same command goes on")
     assert "Traceback" not in stopped.err
     before = len(memory.episodes)
     assert 0 < before < 400
@@ -76,10 +80,37 @@ async def test_what_is_left_out_is_counted_and_can_be_kept(anamnesis: Command, m
     done = await anamnesis("ingest", str(tmp_path / "projects"))
     assert "0\tworth remembering\n1\tleft out: nothing but 'ok', 'thanks' and the like\n" in done.out
     assert memory.episodes == {}
-    await anamnesis("ingest", str(tmp_path / "projects"), "--everything", "--anew", "--exclude", "sh*")
+    assert "--everything reads all again and keeps what was left out" in done.err
+    await anamnesis("ingest", str(tmp_path / "projects"), "--everything", "--exclude", "sh*")
     assert memory.episodes == {}
-    await anamnesis("ingest", str(tmp_path / "projects"), "--everything", "--anew")
+    await anamnesis("ingest", str(tmp_path / "projects"), "--everything")
     assert len(memory.episodes) == 1
+
+
+async def test_what_memory_refuses_is_named(anamnesis: Command, memory: Memory, tmp_path: Path) -> None:
+    """The command ends with status 1 and says which episodes were refused, and why; the others are kept."""
+    projects = write_transcripts(tmp_path, sessions=3, exchanges=4)
+    memory.refused = "test number 2 of session 1"
+    done = await anamnesis("ingest", str(projects))
+    assert done.status == 1
+    assert "refused episodes\t1\n" in done.out
+    assert "anamnesis: memory would not take 1 episodes: ep_20261002_cc_" in done.err
+    assert done.err.endswith(" (invalid)\n")
+    assert len(memory.episodes) == 11
+
+
+async def test_without_a_path_the_usual_places_are_read(anamnesis: Command, memory: Memory, tmp_path: Path) -> None:
+    """Transcripts are found where Claude Code keeps them, or where its own variable says; else that is said."""
+    none = await anamnesis("ingest")
+    assert none.status == 1
+    assert f"there are no transcripts at {anamnesis.home / '.claude' / 'projects'} or " in none.err
+    write_transcripts(anamnesis.home / ".claude", sessions=1, exchanges=2)
+    assert (await anamnesis("ingest")).status == 0
+    assert len(memory.episodes) == 2
+    write_transcripts(tmp_path / "other", sessions=3, exchanges=2)
+    done = await anamnesis("ingest", CLAUDE_CONFIG_DIR=f"{tmp_path / 'nowhere'},{tmp_path / 'other'}")
+    assert done.status == 0, done.err
+    assert len(memory.episodes) == 6
 
 
 async def test_a_path_that_is_not_there_is_named(anamnesis: Command, memory: Memory, tmp_path: Path) -> None:

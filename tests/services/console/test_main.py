@@ -14,7 +14,7 @@ from aiohttp import web
 from typer.core import TyperGroup
 
 from anamnesis.contracts.base import now
-from anamnesis.contracts.episodes import Episode, EpisodeSource, SearchHit, SearchResponse
+from anamnesis.contracts.episodes import Episode, EpisodePage, EpisodeSource, SearchHit, SearchResponse
 from services.console import settings as console
 from services.console.main import app
 from services.local import presence
@@ -84,9 +84,52 @@ async def test_a_gateway_that_is_away_is_said_at_once(anamnesis: Command) -> Non
     assert "./deploy.sh local" in done.err
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["http://localhost:abc", "http://127.0.0.1:70000", "http://[::1", "localhost:3010", "ftp://localhost", "http://"],
+)
+async def test_an_address_that_is_none_is_said(anamnesis: Command, url: str) -> None:
+    """What is no address is one clear line and status 2."""
+    done = await anamnesis("--url", url, "status")
+    assert (done.status, done.out) == (2, "")
+    assert done.err == (
+        f"anamnesis: {url!r} is no address of a gateway; expected http://HOST:PORT (--url or ANAMNESIS_URL)\n"
+    )
+
+
+@pytest.mark.parametrize("key", ["anm_é", "two words", "line\nbreak"])
+async def test_a_key_that_no_header_carries_is_said(anamnesis: Command, key: str) -> None:
+    """What can be no key is one clear line and status 2, without the key."""
+    done = await anamnesis("--key", key, "status")
+    assert (done.status, done.err.count("\n"), key in done.err) == (2, 1, False)
+    assert "this is no API key" in done.err
+
+
+@pytest.mark.parametrize("command", ["list", "export"])
+async def test_a_reader_that_leaves_is_no_error(anamnesis: Command, memory: Memory, command: str) -> None:
+    """`anamnesis episodes list | head` says nothing about the end of the pipe."""
+    episode = Episode(**hit("Kept.").model_dump(exclude={"score", "reasons"}))
+    page = EpisodePage(episodes=(episode,) * 100, total=100)
+    memory.answers["/api/episodes"] = web.Response(text=page.model_dump_json(), content_type="application/json")
+    lines = (episode.model_dump_json() + "\n") * 1000
+    memory.answers["/api/episodes/export"] = web.Response(text=lines, content_type="application/x-ndjson")
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.console.main", "episodes", command),
+        env=anamnesis.environment,
+        cwd=anamnesis.home,
+        stdout=writing,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(writing)
+    _, said = await asyncio.wait_for(process.communicate(), 60)
+    assert (process.returncode, said) == (141, b"")
+
+
 async def test_a_wrong_key_is_said(anamnesis: Command) -> None:
     """A refused key names the places that a key comes from."""
-    done = await anamnesis("--key", "anm_wrong", "recall", "anything")
+    done = await anamnesis("--key", "anm_wrong-but-well-formed", "recall", "anything")
     assert done.status == 1
     assert "ANAMNESIS_API_KEY" in done.err
     assert "Traceback" not in done.err
@@ -173,17 +216,6 @@ def test_the_key_is_that_of_what_runs(tmp_path: Path, monkeypatch: pytest.Monkey
         lock.release()
     (tmp_path / ".env").unlink()
     assert console.key(settings).get_secret_value() == "of-the-data-directory"
-
-
-@pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:70000", "http://[::1", "localhost:3010", "ftp://127.0.0.1", "http://"]
-)
-async def test_an_address_that_is_none_is_one_line(anamnesis: Command, url: str) -> None:
-    """An address that cannot be one is said in one line with status 2, and nothing is sent anywhere."""
-    done = await anamnesis("--url", url, "status")
-    assert done.status == 2
-    assert done.err.startswith(f"anamnesis: --url {url}: ")
-    assert done.err.count("\n") == 1
 
 
 async def test_status_asks_for_one_entry_of_the_blocklist(anamnesis: Command, memory: Memory) -> None:

@@ -1,0 +1,119 @@
+"""kill -9 of ingest and of memory while transcripts are read: the store ends as after one undisturbed reading."""
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from anamnesis.contracts.episodes import Episode
+from anamnesis.contracts.ingest import IngestStatus
+from tests.anamnesis.transcripts.writing import Script
+from tests.e2e.conftest import Stack, running
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+SEED = 20_260_303
+FILES, EXCHANGES = 24, 50
+"""Twelve batches. After a kill those that memory had taken may still be stored: two, beside the one waited for."""
+KILLS = 5
+LEAST = 3
+"""Kills that find a run with work left, however fast the machine is: they can use up nine batches."""
+
+
+def write(root: Path) -> None:
+    for number in range(FILES):
+        script = Script(session=f"s{number}", prefix=f"{number:02d}")
+        for turn in range(EXCHANGES):
+            script.exchange(
+                f"Why does lamp {number}-{turn} flicker?", f"Lamp {number}-{turn} shares the lift's circuit."
+            )
+        (root / f"s{number}.jsonl").write_bytes(script.data)
+
+
+def status(stack: Stack) -> IngestStatus:
+    with stack.client("ingest") as client:
+        return IngestStatus.model_validate_json(client.get("/api/jsonl/status").raise_for_status().content)
+
+
+def stored(stack: Stack) -> int:
+    with stack.client("memory") as client:
+        total: int = client.get("/api/episodes", params={"limit": 1}).raise_for_status().json()["total"]
+        return total
+
+
+def begin(stack: Stack) -> None:
+    """Ask for a run; the one that is under way will do."""
+    with stack.client("ingest") as client:
+        client.post("/api/jsonl/ingest").raise_for_status()
+
+
+def finish(stack: Stack) -> None:
+    """Read until a run ends well."""
+    deadline = time.monotonic() + 300
+    begin(stack)
+    while (seen := status(stack)).current or not seen.last or seen.last.state != "done":
+        assert time.monotonic() < deadline, seen
+        if not seen.current:
+            begin(stack)
+        time.sleep(0.1)
+
+
+def wait_for_more(stack: Stack, than: int) -> None:
+    """Until memory holds more episodes; whoever waits sees to it that something is read."""
+    deadline = time.monotonic() + 300
+    while stored(stack) <= than:
+        assert time.monotonic() < deadline, status(stack)
+        begin(stack)
+        time.sleep(0.02)
+
+
+def contents(stack: Stack) -> tuple[dict[str, Episode], dict[str, object]]:
+    """Every episode without what a store adds to it, and the marks of the reader."""
+    with stack.client("memory") as client:
+        lines = client.post("/api/episodes/export", json={}).raise_for_status().text.splitlines()
+        marks: dict[str, object] = client.get("/api/state/offsets/ingest:laptop").raise_for_status().json()["documents"]
+    episodes = [Episode.model_validate_json(line) for line in lines]
+    same = {"ingested_at": episodes[0].timestamp}
+    found = {one.episode_id: one.model_copy(update=same) for one in episodes}
+    assert len(found) == len(episodes), "an episode is there twice"
+    return found, marks
+
+
+def test_the_store_ends_as_after_one_whole_reading(tmp_path: Path) -> None:
+    """However often either service is killed while it works, nothing is lost, doubled or different at the end."""
+    chance = random.Random(SEED)
+    transcripts = tmp_path / "transcripts"
+    transcripts.mkdir()
+    write(transcripts)
+    extra = {
+        "ANAMNESIS_TRANSCRIPT_ROOTS": str(transcripts),
+        "ANAMNESIS_INGEST_INSTANCE": "laptop",
+        "ANAMNESIS_INGEST_POLL": "0",
+        "ANAMNESIS_INGEST_MIN_SAID": "1",
+        "ANAMNESIS_EMBEDDING_CPU_PERCENT": "100",
+    }
+    with running(tmp_path / "whole", "memory", "ingest", extra=extra) as stack:
+        finish(stack)
+        expected = contents(stack)
+    assert len(expected[0]) == FILES * EXCHANGES
+
+    interrupted = 0
+    with running(tmp_path / "killed", "memory", "ingest", extra=extra) as stack:
+        for _ in range(KILLS):
+            asked = time.monotonic()
+            wait_for_more(stack, than=stored(stack))
+            time.sleep(chance.random() * min(1.0, time.monotonic() - asked))
+            under_way = status(stack).current is not None
+            victim = chance.choice(("memory", "ingest"))
+            stack.kill(victim)
+            stack.start(victim)
+            interrupted += under_way and stored(stack) < FILES * EXCHANGES
+        finish(stack)
+        assert contents(stack) == expected
+        assert interrupted >= LEAST
+        with stack.client("memory") as client:
+            assert client.get("/api/episodes/stats").json()["without_vectors"] == 0
+        finish(stack)
+        last = status(stack).last
+        assert last is not None
+        assert last.files_changed == 0

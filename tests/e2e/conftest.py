@@ -18,7 +18,7 @@ from tests.ports import free_ports
 ROOT = Path(__file__).parents[2]
 KEY = "anm_test-first-key-of-the-end-to-end-tests"
 SERVICE_KEY = "anm_test-service-key-of-the-end-to-end-tests"
-START = 60  # seconds that a service may take to be ready on a loaded machine
+START = 180  # seconds that a service may take to be ready on a loaded machine
 SERVICES = ("memory", "ingest", "gateway")
 
 
@@ -86,7 +86,7 @@ class Stack:
         """Send a signal and wait for the end; the exit code."""
         process = self.processes.pop(service)
         process.send_signal(number)
-        return process.wait(timeout=40)
+        return process.wait(timeout=120)
 
     def stop(self) -> None:
         for service in reversed(SERVICES):

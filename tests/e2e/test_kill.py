@@ -55,17 +55,21 @@ class Writer(threading.Thread):
         self.enough = threading.Event()
         self.acknowledged: dict[str, str] = {}
         self.wrong = list[str]()
-        self.tries = 0
+        self.batches = 0
+        self.cut_off = 0
+        """Requests that memory had taken and never answered."""
 
     def run(self) -> None:
         number = 0
         while not self.enough.is_set():
-            self.tries += 1
             try:
-                with self._stack.client("memory", timeout=20) as client:
+                with self._stack.client("memory", timeout=120) as client:
                     response = client.post("/api/episodes/batch", json=batch(number, name=self._name))
-            except httpx.HTTPError:
+            except httpx.ConnectError:
                 time.sleep(0.1)
+                continue
+            except httpx.HTTPError:
+                self.cut_off += 1
                 continue
             if response.status_code == 503:  # it answers before its embedding workers are ready
                 time.sleep(0.1)
@@ -80,8 +84,16 @@ class Writer(threading.Thread):
                 ):
                     self.wrong.append(str(result))
                 self.acknowledged[result["episode_id"]] = result["status"]
-            number += 1
+            self.batches = number = number + 1
             self.enough.wait(self._pause)
+
+    def wait_for_more(self, batches: int) -> None:
+        """Until so many more batches are acknowledged."""
+        wanted, deadline = self.batches + batches, time.monotonic() + 120
+        while self.batches < wanted:
+            assert not self.wrong, self.wrong
+            assert time.monotonic() < deadline, f"{self.batches} of {wanted} batches"
+            time.sleep(0.01)
 
 
 def test_acknowledged_batches_survive_kill(tmp_path: Path) -> None:
@@ -91,14 +103,16 @@ def test_acknowledged_batches_survive_kill(tmp_path: Path) -> None:
         writer = Writer(stack)
         writer.start()
         for _ in range(4):
-            time.sleep(chance.uniform(0.3, 2.0))
+            writer.wait_for_more(1)
+            time.sleep(chance.uniform(0.0, 1.0))
             stack.kill("memory")
             stack.start("memory")
-        time.sleep(1)
+        writer.wait_for_more(1)
         writer.enough.set()
-        writer.join(30)
+        writer.join(150)
+        assert not writer.is_alive()
         assert not writer.wrong
-        assert writer.tries > len(writer.acknowledged) / 8  # it was interrupted for real
+        assert writer.cut_off > 0, "nothing was under way when memory was killed"
         ids = all_ids(stack)
         assert len(ids) == len(set(ids))
         assert writer.acknowledged.keys() <= set(ids)

@@ -35,7 +35,7 @@ def test_a_database_that_goes_and_comes_back(tmp_path: Path) -> None:
                 started = time.monotonic()
                 answer = client.request(method, path, json=body)
                 assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable"), path
-                assert time.monotonic() - started < 8
+                assert time.monotonic() - started < 20  # the driver by itself would try for 30
             assert client.get("/health").status_code == 200
             peer.server.start()
             stack.await_ready("memory")

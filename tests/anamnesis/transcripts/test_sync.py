@@ -384,17 +384,23 @@ async def test_batches_are_bounded_and_two_at_a_time(tmp_path: Path) -> None:
     for number in range(8):
         session(tmp_path, f"s{number}", turns=100)
 
-    class Slow(Memory):
+    class Patient(Memory):
+        """Answers nothing before two have asked."""
+
         under_way = most = 0
+        two = asyncio.Event()
 
         async def push(self, batch: EpisodeBatch) -> BatchResult:
             self.under_way += 1
             self.most = max(self.most, self.under_way)
-            await asyncio.sleep(0.02)
+            if self.under_way == 2:
+                self.two.set()
+            await self.two.wait()
+            await asyncio.sleep(0.02)  # time for a third one to come
             self.under_way -= 1
             return await super().push(batch)
 
-    memory = Slow()
+    memory = Patient()
     seen: list[tuple[int, int]] = []
     sync = reader(memory, tmp_path, told=lambda progress: seen.append((progress.bytes_done, progress.episodes)))
     progress = await sync.run()
@@ -405,29 +411,37 @@ async def test_batches_are_bounded_and_two_at_a_time(tmp_path: Path) -> None:
     assert (progress.bytes_done, progress.files_done) == (progress.bytes, 8)
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.2])
-async def test_stopping_keeps_what_was_sent(tmp_path: Path, moment: float) -> None:
+@pytest.mark.parametrize("under_way", [1, 2])
+async def test_stopping_keeps_what_was_sent(tmp_path: Path, under_way: int) -> None:
     """A run that is stopped, at whatever moment, waits for what it has sent; the next one sends none of it again."""
     for number in range(4):
         session(tmp_path, f"s{number}", turns=100)
 
-    begun = asyncio.Event()
-    sent: set[str] = set()
+    class Held(Memory):
+        """Answers nothing before it may."""
 
-    class Slow(Memory):
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked: list[str] = []
+            self.batches_asked = 0
+            self.enough, self.may = asyncio.Event(), asyncio.Event()
+
         async def push(self, batch: EpisodeBatch) -> BatchResult:
-            sent.update(one.episode_id or "" for one in batch.episodes)
-            begun.set()
-            await asyncio.sleep(0.5)
+            self.asked += [one.episode_id or "" for one in batch.episodes]
+            self.batches_asked += 1
+            if self.batches_asked == under_way:
+                self.enough.set()
+            await self.may.wait()
             return await super().push(batch)
 
-    memory = Slow()
+    memory = Held()
     task = asyncio.create_task(reader(memory, tmp_path).run())
-    await begun.wait()
-    await asyncio.sleep(moment)
+    await memory.enough.wait()
     task.cancel()
+    memory.may.set()
     with pytest.raises(asyncio.CancelledError):
         await task
+    sent = set(memory.asked)
     done = set(memory.pushed)
     assert done == sent
     assert 0 < len(done) < 400

@@ -50,22 +50,22 @@ async def test_secrets_do_not_leave_this_machine(anamnesis: Command, memory: Mem
 
 async def test_ctrl_c_loses_nothing(anamnesis: Command, memory: Memory, tmp_path: Path) -> None:
     """An interrupted run says how to go on and shows no traceback; the next run sends what was left, nothing twice."""
-    projects = write_transcripts(tmp_path, sessions=40, exchanges=10)
-    memory.delay = 0.4
+    projects = write_transcripts(tmp_path, sessions=200, exchanges=10)
+    memory.delay = 1.0  # ten seconds for the whole; the interruption comes long before
     process = await anamnesis.start("ingest", str(projects))
-    await asyncio.wait_for(memory.second_batch.wait(), 30)
+    await asyncio.wait_for(memory.second_batch.wait(), 100)
     stopped = await anamnesis.finish(process, signal.SIGINT)
     assert stopped.status == 130
     assert "Stopping, waiting for" in stopped.err
     assert stopped.err.index("Stopping, waiting for") < stopped.err.index("the same command goes on")
     assert "Traceback" not in stopped.err
     before = len(memory.episodes)
-    assert 0 < before < 400
+    assert 0 < before < 2000
     memory.delay = 0.0
     again = await anamnesis("ingest", str(projects), "--json")
     counts = json.loads(again.out)
-    assert len(memory.episodes) == 400
-    assert counts["created"] == 400 - before
+    assert len(memory.episodes) == 2000
+    assert counts["created"] == 2000 - before
     assert counts["duplicates"] == 0
 
 

@@ -161,14 +161,14 @@ async def test_bad_requests_are_refused(peer: MemoryPeer, tmp_path: Path, body: 
 
 async def test_stopping_in_the_middle_loses_nothing(peer: MemoryPeer, tmp_path: Path) -> None:
     """A service that is stopped during a run has marked what was acknowledged; the next one brings the rest."""
-    for number in range(10):
+    for number in range(20):
         transcript(tmp_path, f"s{number}", turns=100)
     begun = asyncio.Event()
 
     class Slow(Memory):
         async def push(self, batch: EpisodeBatch) -> BatchResult:
             begun.set()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(1)  # ten seconds for the whole; a stop comes long before
             return await super().push(batch)
 
     peer.memory = Slow()
@@ -176,13 +176,14 @@ async def test_stopping_in_the_middle_loses_nothing(peer: MemoryPeer, tmp_path: 
         await http.post("/api/jsonl/ingest")
         await begun.wait()
     first = len(peer.memory.episodes)
-    assert 0 < first < 1000
-    peer.memory.pushed.clear()
+    assert 0 < first < 2000
+    peer.memory, before = Memory(), peer.memory
+    peer.memory.episodes, peer.memory.marks = before.episodes, before.marks
     async with serving(settings_for(peer, tmp_path)) as url, client(url) as http:
         await http.post("/api/jsonl/ingest")
         await finished(http)
-    assert len(peer.memory.episodes) == 1000
-    assert len(peer.memory.pushed) == 1000 - first
+    assert len(peer.memory.episodes) == 2000
+    assert len(peer.memory.pushed) == 2000 - first
 
 
 def test_settings_say_what_is_wrong() -> None:

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
@@ -176,18 +176,27 @@ def test_the_floor_parts_the_unrelated_from_the_answer() -> None:
 
 
 def test_ranking_costs_little() -> None:
-    """Four hundred candidates are ranked within a few milliseconds of a search's budget."""
+    """Four hundred candidates are ranked and judged in less time than it takes to copy each of them twenty times."""
     rng = random.Random(1)
     pool = [
         candidate(f"e{at}", rng.random(), 9 * rng.random(), f"s{at % 20}", at, 1e6 * rng.random()) for at in range(400)
     ]
-    costs = []
-    for _ in range(20):
-        began = time.process_time()
+
+    def copy_all() -> None:
+        for _ in range(20):
+            [one._replace(superseded=True) for one in pool]
+
+    def rank_all() -> None:
         rank(pool, NOW)
         relevance(pool, 20.0)
-        costs.append(time.process_time() - began)
-    assert min(costs) < 0.006
+
+    costs: dict[Callable[[], None], list[float]] = {copy_all: [], rank_all: []}
+    for _ in range(20):
+        for work, taken in costs.items():
+            began = time.process_time()
+            work()
+            taken.append(time.process_time() - began)
+    assert min(costs[rank_all]) < min(costs[copy_all])
 
 
 @given(pools, st.lists(st.floats(0, 1), max_size=10))

@@ -1,7 +1,7 @@
 """How far a transcript has been read, and what was found in it: a small document per file.
 
 A mark holds the file's identity (device, inode, size, time, fingerprints of its beginning and of
-what stands before the offset), the offset from which reading goes on, digests of the records before
+what was read last), the offset from which reading goes on, digests of the records before
 it, and the weight of every exchange that was seen. The weights of all marks together are the
 `Ledger`: an exchange is pushed only when it holds more records than any copy seen before, so a
 shorter or older copy in a resumed session never replaces a longer one, and unchanged copies are not
@@ -40,10 +40,12 @@ class Mark:
     mtime_ns: int
     offset: int
     """Where reading goes on: the start of the last segment, always behind a newline."""
+    read: int
+    """Behind the last newline that was read."""
     head: str
-    """Fingerprint of the first bytes, at most up to the offset."""
+    """Fingerprint of the first bytes, at most up to `read`."""
     tail: str
-    """Fingerprint of the last bytes before the offset."""
+    """Fingerprint of the last bytes before `read`: also what lies between the offset and there must be unchanged."""
     weights: Mapping[str, int] = field(default_factory=dict)
     """Records of every exchange that was seen, by its short name: of the longest copy, in whichever file."""
     seen: tuple[bytes, ...] = ()
@@ -58,6 +60,7 @@ class Mark:
             "size": self.size,
             "mtime_ns": str(self.mtime_ns),
             "offset": self.offset,
+            "read": self.read,
             "head": self.head,
             "tail": self.tail,
             # One string: thousands of entries cost nothing to carry through JSON.
@@ -86,6 +89,7 @@ class Mark:
                 size=int(str(document["size"])),
                 mtime_ns=int(str(document["mtime_ns"])),
                 offset=int(str(document["offset"])),
+                read=int(str(document["read"])),
                 head=str(document["head"]),
                 tail=str(document["tail"]),
                 weights={name: int(weight) for name, weight in weights.items()},

@@ -87,7 +87,7 @@ class _Reading:
         """Whether the file is the one that was read before, only longer."""
         if (mark.device, mark.inode) != (self._status.st_dev, self._status.st_ino) or mark.format != FORMAT:
             return False
-        if mark.offset > self._status.st_size or self._fingerprints(mark.offset) != (mark.head, mark.tail):
+        if mark.read > self._status.st_size or self._fingerprints(mark.read) != (mark.head, mark.tail):
             return False
         self._front = self._before(mark.offset)
         return True
@@ -97,8 +97,8 @@ class _Reading:
         start = max(0, offset - FINGERPRINT)
         return start, os.pread(self._descriptor, offset - start, start)
 
-    def _fingerprints(self, offset: int) -> tuple[str, str]:
-        return fingerprint(self._head[:offset]), fingerprint(self._before(offset)[1])
+    def _fingerprints(self, read: int) -> tuple[str, str]:
+        return fingerprint(self._head[:read]), fingerprint(self._before(read)[1])
 
     def steps(self) -> Iterator[Step]:
         cutter = Cutter(self._file.agent, self._seen)
@@ -114,7 +114,7 @@ class _Reading:
             for exchange in closed:
                 self._take(exchange, step)
             if closed and (len(step.episodes) >= STEP_EPISODES or step.weight >= STEP_BYTES):
-                mark = self._mark(cutter.resume_at or 0, cutter.seen, None)
+                mark = self._mark(cutter.resume_at or 0, ended, cutter.seen, None)
                 if self._is_replaced():
                     break
                 step.mark = mark
@@ -126,7 +126,7 @@ class _Reading:
         step.replayed = cutter.replayed
         step.last = True
         offset = ended if cutter.resume_at is None else cutter.resume_at
-        mark = self._mark(offset, cutter.seen, self._status)
+        mark = self._mark(offset, ended, cutter.seen, self._status)
         # Without a mark the file is read again next time, from what it has become.
         if self._is_replaced():
             step.error = "replaced-while-read"
@@ -176,9 +176,9 @@ class _Reading:
         step.episodes.append(made.episode)
         step.weight += len(made.episode.summary) + len(made.episode.raw_exchange or "")
 
-    def _mark(self, offset: int, seen: tuple[bytes, ...], status: os.stat_result | None) -> Mark:
+    def _mark(self, offset: int, read: int, seen: tuple[bytes, ...], status: os.stat_result | None) -> Mark:
         """The mark at `offset`; with `status` the file has been read to the end that it had then."""
-        head, tail = self._fingerprints(offset)
+        head, tail = self._fingerprints(read)
         return Mark(
             path=self._file.path,
             device=self._status.st_dev,
@@ -186,6 +186,7 @@ class _Reading:
             size=status.st_size if status else offset,
             mtime_ns=status.st_mtime_ns if status else 0,
             offset=offset,
+            read=read,
             head=head,
             tail=tail,
             weights=dict(self._weights),

@@ -45,16 +45,17 @@ def test_the_configuration_directory_may_be_a_list() -> None:
 def test_a_mark_survives_its_document() -> None:
     """What is kept is what was meant, also for numbers that JSON readers round; nonsense is no mark."""
     mark = Mark(
-        "/p/s.jsonl",
-        2**64 - 1,
-        2**63 + 1,
-        10,
-        1_772_000_000_123_456_789,
-        5,
-        "h",
-        "t",
-        {"a": 3, "b": 1},
-        (b"abcdef", b"012345"),
+        path="/p/s.jsonl",
+        device=2**64 - 1,
+        inode=2**63 + 1,
+        size=10,
+        mtime_ns=1_772_000_000_123_456_789,
+        offset=5,
+        read=9,
+        head="h",
+        tail="t",
+        weights={"a": 3, "b": 1},
+        seen=(b"abcdef", b"012345"),
     )
     assert Mark.from_document(mark.to_document()) == mark
     assert Mark.from_document({"path": "x"}) is None

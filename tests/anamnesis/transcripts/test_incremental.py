@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from pydantic import JsonValue
 
 from anamnesis.contracts.episodes import EpisodeCreate
 from anamnesis.kit.errors import Unavailable
@@ -35,80 +36,145 @@ def whole(root: Path) -> dict[str, EpisodeCreate]:
     return memory.episodes
 
 
-class Model:
-    """What should be remembered, kept as simply as it can be said."""
+def raw(episodes: dict[str, EpisodeCreate]) -> dict[str, list[str]]:
+    """What was said in each exchange, by the uuid of its first record."""
+    return {
+        one.source.uuid or "": (one.raw_exchange or "").replace("User: ", "").replace("Assistant: ", "").split("\n\n")
+        for one in episodes.values()
+        if one.source
+    }
 
-    def __init__(self) -> None:
-        self.exchanges: dict[str, list[str]] = {}
-        self.main = ""
-        self.agents: dict[str, str] = {}
 
-    def turn(self, uuid: str, text: str) -> None:
-        self.main = uuid
-        self.agents = {}
-        self.exchanges[uuid] = [text]
+def model(entries: list[Line | bytes]) -> dict[str, list[str]]:
+    """What reading a file should find, said as simply as it can be: a fold over its lines.
 
-    def answer(self, uuid: str, text: str) -> None:
-        if not self.main:
-            self.main = uuid
-            self.exchanges[uuid] = []
-        self.exchanges[self.main].append(text)
+    Bytes are lines that say nothing. The exchanges are keyed as those of `raw`.
+    """
+    exchanges: dict[str, list[str]] = {}
+    seen: set[str] = set()
+    current: dict[str, str] = {}
+    for entry in entries:
+        if isinstance(entry, bytes) or entry.get("isMeta") or entry["uuid"] in seen:
+            continue
+        uuid, message = str(entry["uuid"]), entry.get("message")
+        if not isinstance(message, dict):
+            continue
+        seen.add(uuid)
+        text = said(message["content"])
+        if entry["type"] == "user":
+            current = {"": uuid}
+        first = current.setdefault(str(entry.get("agentId", "")), uuid)
+        exchanges.setdefault(first, []).append(text)
+    return exchanges
 
-    def sidechain(self, agent: str, uuid: str, text: str) -> None:
-        first = self.agents.setdefault(agent, uuid)
-        self.exchanges.setdefault(first, []).append(text)
+
+def said(content: JsonValue) -> str:
+    block = content[0] if isinstance(content, list) else content
+    return str(block["text"] if isinstance(block, dict) else block)
+
+
+KINDS = ("turn", "turn", "answer", "answer", "a1", "b2", "past", "noise")
+"""Records that are written: `past` is a turn after the clock was set back, to which nothing leads."""
+Versions = dict[str, list[list[str]]]
+"""The longest versions of every exchange; copies that went on differently may be equally long."""
+
+
+def add(versions: Versions, *found: dict[str, list[str]]) -> None:
+    for exchanges in found:
+        for uuid, texts in exchanges.items():
+            known = versions.setdefault(uuid, [texts])
+            if len(texts) > len(known[0]):
+                versions[uuid] = [texts]
+            elif len(texts) == len(known[0]) and texts not in known:
+                known.append(texts)
 
 
 class Growing(RuleBasedStateMachine):
-    """A transcript that grows in every way it can, read again and again by a reader that fails."""
+    """A transcript to which everything happens that can, read again and again by a reader that fails."""
 
     @initialize()
     def begin(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="transcripts-"))
         self.path = self.directory / "shop" / "session.jsonl"
         self.path.parent.mkdir()
-        self.script = Script()
-        self.model = Model()
+        self.script = Script(prefix="a")
+        self.files: dict[Path, list[Line | bytes]] = {self.path: []}
+        """What each file holds, or will when all is written."""
+        self.longest: Versions = {}
+        """What memory should hold."""
         self.memory = Memory()
         self.sync = sync(self.memory, self.directory)
         self.pending = b""
+        self.count = 0
         self.path.write_bytes(b"")
 
     def teardown(self) -> None:
         if hasattr(self, "directory"):
+            self.settle()
             shutil.rmtree(self.directory)
 
-    def _write(self, record: Line | bytes) -> None:
-        self.pending += record if isinstance(record, bytes) else encoded(record)
+    @property
+    def entries(self) -> list[Line | bytes]:
+        return self.files[self.path]
 
-    @rule(text=st.sampled_from(["fix it", "warum é 🎉 ok?", "中文的问题"]))
-    def turn(self, text: str) -> None:
-        record = self.script.user(f"{text} {self.script.count}")
-        self.model.turn(str(record["uuid"]), f"{text} {self.script.count - 1}")
-        self._write(record)
-
-    @rule(text=st.sampled_from(["done", "größer 🚀"]))
-    def answer(self, text: str) -> None:
-        record = self.script.says(f"{text} {self.script.count}")
-        self.model.answer(str(record["uuid"]), f"{text} {self.script.count - 1}")
-        self._write(record)
-
-    @rule(agent=st.sampled_from(["a1", "b2"]))
-    def subagent(self, agent: str) -> None:
-        main = self.script.last
-        record = self.script.says(f"side {self.script.count}", isSidechain=True, agentId=agent)
-        self.model.sidechain(agent, str(record["uuid"]), f"side {self.script.count - 1}")
-        self.script.last = main
-        self._write(record)
+    def _write(self, entry: Line | bytes) -> None:
+        self.entries.append(entry)
+        self.pending += entry if isinstance(entry, bytes) else encoded(entry)
 
     @rule()
-    def noise(self) -> None:
-        self._write(self.script.user("<system-reminder>x</system-reminder>", isMeta=True))
-        self._write(self.script.add("system", None, subtype="turn_duration"))
+    def settle(self) -> None:
+        """All is written and read: memory holds everything once, in its longest form, as reading whole would."""
+        with self.path.open("ab") as file:
+            file.write(self.pending)
+        self.pending = b""
+        asyncio.run(self.sync.run())
+        for mark in self.memory.marks.values():  # an offset never points into a line
+            data, offset = Path(str(mark["path"])).read_bytes(), int(str(mark["offset"]))
+            assert offset == 0 or data[offset - 1 : offset] == b"\n"
+        present: Versions = {}
+        add(present, *map(model, self.files.values()))
+        add(self.longest, *map(model, self.files.values()))
+        for expected, episodes in ((self.longest, self.memory.episodes), (present, whole(self.directory))):
+            found = raw(episodes)
+            assert found.keys() == expected.keys()
+            for uuid, texts in found.items():
+                assert texts in expected[uuid]
+
+    def _next(self) -> int:
+        self.count += 1
+        return self.count
+
+    @rule(
+        kinds=st.lists(st.sampled_from(["turn", "turn", "answer", "answer", "a1", "b2", "past", "noise"]), min_size=1)
+    )
+    def talk(self, kinds: list[str]) -> None:
+        """Users, the assistant, two subagents and the program have their say, in any order."""
+        for kind in kinds:
+            text = f"{kind}: größer, 中文 🎉 {self._next()}"
+            main = self.script.last
+            if kind == "turn":
+                self._write(self.script.user(text))
+            elif kind == "past":
+                self._write(self.script.user(text, timestamp="2020-01-01T00:00:00Z", parentUuid=None))
+            elif kind == "answer":
+                self._write(self.script.says(text))
+            elif kind == "noise":
+                self._write(self.script.user("<system-reminder>x</system-reminder>", isMeta=True))
+                self._write(self.script.add("system", None, subtype="turn_duration"))
+            else:
+                self._write(self.script.says(text, isSidechain=True, agentId=kind))
+                self.script.last = main
 
     @rule(junk=st.sampled_from([b"\n", b"{torn\n", b"\xff\xfe\n", b"42\n", b'{"type":"summary","summary":"s"}\n']))
     def junk(self, junk: bytes) -> None:
         self._write(junk)
+
+    @rule(cut=st.floats(0.01, 0.99))
+    def torn_append(self, cut: float) -> None:
+        """A writer is killed in the middle of a line; the next one goes on behind it."""
+        line = encoded(self.script.says(f"torn 中 {self._next()}"))
+        self.script.records.pop()
+        self._write(line[: max(1, int((len(line) - 2) * cut))])
 
     @rule(pick=st.integers(0, 10_000), count=st.integers(1, 4))
     def deliver_again(self, pick: int, count: int) -> None:
@@ -135,42 +201,75 @@ class Growing(RuleBasedStateMachine):
             asyncio.run(self.sync.run())
         setattr(self.memory, fault, 0)
 
-    @rule()
-    def restart_the_reader(self) -> None:
+    @rule(anew=st.booleans())
+    def restart_the_reader(self, anew: bool) -> None:
         self.sync = sync(self.memory, self.directory)
+        if anew:
+            asyncio.run(self.sync.run(anew=True))
 
     @rule()
-    def rotate(self) -> None:
-        """The file is replaced by its own copy: another inode, the same content."""
+    def replace_by_a_copy(self) -> None:
+        """Another inode, the same content."""
         copy = self.path.with_suffix(".new")
         copy.write_bytes(self.path.read_bytes())
         copy.replace(self.path)
 
-    @rule()
-    def settle_and_compare(self) -> None:
-        """All is written and read: memory holds what the model says, and what reading whole gives."""
+    @rule(keep=st.floats(0, 1))
+    def truncate(self, keep: float) -> None:
+        """The file loses its end, at a line or within one; what was read of it before stays remembered."""
+        self.settle()
+        count = int(len(self.entries) * keep)
+        del self.entries[count:]
+        with self.path.open("r+b") as file:
+            file.truncate(sum(len(one if isinstance(one, bytes) else encoded(one)) for one in self.entries))
+        self.script.records = [one for one in self.entries if isinstance(one, dict)]
+
+    @rule(read=st.booleans(), copied=st.booleans())
+    def rotate(self, read: bool, copied: bool) -> None:
+        """The file is moved away, or copied away and emptied, and another session goes on under its name."""
+        if read:
+            self.settle()
         with self.path.open("ab") as file:
             file.write(self.pending)
         self.pending = b""
-        asyncio.run(self.sync.run())
-        found = self.memory.episodes
-        assert found == whole(self.directory)
-        told = {one.source.uuid: one.raw_exchange for one in found.values() if one.source}
-        assert told.keys() == self.model.exchanges.keys()
-        for uuid, texts in self.model.exchanges.items():
-            raw = (told[uuid] or "").replace("User: ", "").replace("Assistant: ", "")
-            assert raw.split("\n\n") == texts
+        old = self.path.with_name(f"old-{self._next()}.jsonl")
+        self.files[old], self.files[self.path] = self.entries, []
+        if copied:
+            shutil.copy(self.path, old)
+            with self.path.open("r+b") as file:
+                file.truncate(0)
+        else:
+            self.path.rename(old)
+            self.path.write_bytes(b"")
+        self.script = Script(session=f"s{self.count}", prefix=f"{self.count}r")
 
-    @invariant()
-    def marks_lie_behind_newlines(self) -> None:
-        """An offset never points into a line."""
-        for mark in self.memory.marks.values():
-            offset = int(str(mark["offset"]))
-            assert offset == 0 or self.path.read_bytes()[offset - 1 : offset] == b"\n"
+    @rule(keep=st.floats(0, 1))
+    def resume(self, keep: float) -> None:
+        """The session goes on in a new file that begins with a copy of the history, or of a part of it."""
+        with self.path.open("ab") as file:
+            file.write(self.pending)
+        self.pending = b""
+        records = self.script.records[: int(len(self.script.records) * keep) + 1]
+        self.path = self.path.with_name(f"resumed-{self._next()}.jsonl")
+        self.path.write_bytes(b"")
+        self.files[self.path] = []
+        self.script.session = f"s{self.count}"
+        self.script.records = [{**record, "sessionId": self.script.session} for record in records]
+        for record in self.script.records:
+            self._write(record)
+
+    @rule(pick=st.integers(0, 10_000))
+    def delete_an_old_file(self, pick: int) -> None:
+        others = [path for path in self.files if path != self.path]
+        if others:
+            self.settle()
+            path = others[pick % len(others)]
+            path.unlink()
+            del self.files[path]
 
 
 TestGrowing = Growing.TestCase
-TestGrowing.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestGrowing.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
 
 
 @settings(max_examples=60, deadline=None)

@@ -219,6 +219,20 @@ async def test_truncation_and_replacement_start_anew(tmp_path: Path) -> None:
     assert (progress.created, progress.updated, len(memory.episodes)) == (0, 0, 7)
 
 
+async def test_a_file_that_is_cut_where_reading_goes_on_is_read_anew(tmp_path: Path) -> None:
+    """What is written after the last turn was cut off belongs to the turn before it, as it does when read whole."""
+    path, script = session(tmp_path)
+    memory = Memory()
+    sync = reader(memory, tmp_path)
+    await sync.run()
+    del script.records[2:]
+    script.says("A second thought about the first question. " * 50)
+    path.write_bytes(script.data)
+    await sync.run()
+    assert len(memory.episodes) == 2
+    assert any("second thought" in (one.raw_exchange or "") for one in memory.episodes.values())
+
+
 async def test_rotation_is_noticed(tmp_path: Path) -> None:
     """Another file under the same name is read from its beginning, and the one moved away is known already."""
     path, _ = session(tmp_path)

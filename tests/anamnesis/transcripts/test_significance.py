@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anamnesis.transcripts.settings import ReadingSettings
 from anamnesis.transcripts.significance import Rules, decide
 
 LONG = "a sentence that is long enough to be worth keeping in memory for some time to come"
@@ -52,3 +53,17 @@ def test_growing_never_makes_an_exchange_less_worth(
     before = decide(asked, said, deeds, command=command, sidechain=False, project="p", rules=Rules())
     after = decide(asked, said + more, deeds + later, command=command, sidechain=False, project="p", rules=Rules())
     assert after.keep or not before.keep
+
+
+def test_every_rule_can_be_set() -> None:
+    """What is left out by default can be kept, and the other way round, by the settings of every reader."""
+    assert ReadingSettings().rules == Rules()
+    settings = ReadingSettings(
+        ingest_min_said=1,
+        ingest_min_unanswered=2,
+        ingest_nods=True,
+        ingest_commands=True,
+        ingest_sidechains=False,
+        ingest_exclude_projects=("secret-*",),
+    )
+    assert settings.rules == Rules(1, 2, False, False, True, ("secret-*",))

@@ -390,7 +390,9 @@ class MongoStore:
 
     async def count_missing(self, model: str) -> int:
         async with self._link.long():
-            return await self._of(EPISODES).count_documents({"models": {"$ne": model}})
+            # Both from indexes alone; `$ne` would read every document, text and all, at each look.
+            total = await self._of(EPISODES).count_documents({}, hint="_id_")
+            return max(0, total - await self._of(EPISODES).count_documents({"models": model}))
 
     async def put_vectors(self, model: str, items: Mapping[str, tuple[str, Vectors]]) -> None:
         if not items:

@@ -40,6 +40,7 @@ async def make_all(episodes: AsyncCollection[Stored], state: AsyncCollection[Sto
             IndexModel(["session", "order"]),
             IndexModel("superseded_by", partialFilterExpression=superseded),
             IndexModel("consolidated_from"),
+            IndexModel("models"),
         ]
     )
     await state.create_index([("kind", ASCENDING), ("key", ASCENDING)], unique=True)

@@ -58,6 +58,7 @@ _UNSPACED = re.compile(
     "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]+)"
 )
 """Scripts written without spaces between words (and Hangul, whose words carry endings): indexed by pairs."""
+_GAP = re.compile(r"\s{16,}")
 _LONG_RUN = re.compile(r"(\w{64}|[^\W\x00-\x7f]{32})(?=\w)")
 
 
@@ -208,7 +209,8 @@ def cut(text: str, max_tokens: int, tokens: Tokens = bytes_as_tokens, prefix: st
     A text that would need more than MAX_WINDOWS is sampled: as many windows, spread evenly from its first to
     its last token with equal gaps, and `covered` below 1 says so (the lexical side still holds all of it).
     Runs of more than 64 letters (32 outside ASCII) get a space, because tokenizers replace such a run by one
-    unknown token. The part before HEAD_END, if there is one, is cut by itself. An empty text has no window.
+    unknown token; long runs of blanks, which are no token at all, become one blank. The part before HEAD_END, if
+    there is one, is cut by itself. An empty text has no window.
     """
     room = max(1, max_tokens - SPECIAL_TOKENS - len(tokens(prefix) if prefix else ()))
     head, parted, body = text.partition(HEAD_END)
@@ -224,7 +226,7 @@ def _cut(text: str, room: int, tokens: Tokens, most: int) -> tuple[Cut, int]:
     """The windows of a text without a head, and how many tokens it has."""
     if not text.strip():
         return Cut((), 1.0), 0
-    text = _LONG_RUN.sub(r"\1 ", text).strip()
+    text = _GAP.sub(" ", _LONG_RUN.sub(r"\1 ", text)).strip()
     spans = tokens(text)
     if len(spans) <= room:
         return Cut((text,), 1.0), len(spans)

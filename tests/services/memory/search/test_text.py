@@ -203,3 +203,11 @@ def test_a_passage_does_not_say_the_same_twice() -> None:
     assert text.passage(raw + " More.", raw) == raw + " More."
     assert text.passage(raw.replace("\n", " "), raw + " Fixed.") == raw + " Fixed."
     assert text.passage("one\ftwo", raw).count(text.HEAD_END) == 1
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\t \n"])
+def test_long_gaps_make_no_long_windows(blank: str) -> None:
+    """Blanks are no tokens: without end they would make a window of few tokens and any length."""
+    found = text.cut("before" + blank * 250_000 + "after", 256)
+    assert [window.split() for window in found.windows] == [["before", "after"]]
+    assert len(found.windows[0]) < 100

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator
 from importlib import import_module
 
-from pydantic import HttpUrl, SecretStr
+from pydantic import AliasChoices, HttpUrl, SecretStr
 
 from anamnesis.kit.settings import Settings
 
@@ -77,7 +77,9 @@ def _variables(module: str) -> Iterator[tuple[str, str, str]]:
         for name, field in settings.model_fields.items():
             if name in settings.__annotations__:
                 meaning = " ".join((field.description or "").split())
-                yield f"{prefix}{name}".upper(), _shown(field.default), meaning
+                known_as = field.validation_alias
+                variable = known_as.choices[0] if isinstance(known_as, AliasChoices) else f"{prefix}{name}".upper()
+                yield str(variable), _shown(field.default), meaning
 
 
 def _shown(default: object) -> str:

@@ -1,8 +1,10 @@
 """What can be set about the gateway."""
 
-from pydantic import Field, HttpUrl, PositiveFloat
+from pathlib import Path
 
-from anamnesis.kit.settings import Settings
+from pydantic import AliasChoices, Field, HttpUrl, PositiveFloat, SecretStr
+
+from anamnesis.kit.settings import Settings, StrList
 
 
 class GatewaySettings(Settings):
@@ -22,3 +24,58 @@ class GatewaySettings(Settings):
     """Seconds without a byte after which an answer that has begun is given up."""
     gateway_total: PositiveFloat = 900.0
     """Seconds that a request may take in all; export and import have no such bound."""
+    gateway_rate: str = Field(default="6000/minute", pattern=r"^\d{1,9}/(second|minute|hour)$")
+    """Requests that one API key may make: `6000/minute`; the key between services is exempt."""
+    login_days: PositiveFloat = 30.0
+    """Days after which a browser has to log in again."""
+
+    trainer_urls: StrList = Field(
+        default=(), validation_alias=AliasChoices("TRAINER_URLS", "NANOGPT_URLS", "ANAMNESIS_TRAINER_URLS")
+    )
+    """Trainers that serve AnamnesisGPT, as `http://host:3011` or `label=http://host:3011` (comma-separated)."""
+
+    chat_backends: StrList = ("anamnesis-gpt", "openai", "ollama", "claude", "claude-cli")
+    """Who is asked in a chat, in order (comma-separated); those that are not configured are passed over."""
+    chat_connect: PositiveFloat = 5.0
+    """Seconds to reach a backend."""
+    chat_first: PositiveFloat = 60.0
+    """Seconds until the first piece of an answer, per endpoint."""
+    chat_idle: PositiveFloat = 60.0
+    """Seconds between two pieces of an answer."""
+    chat_total: PositiveFloat = 900.0
+    """Seconds that an answer may take in all, failover included."""
+    recall_top_k: int = Field(default=5, ge=1, le=20)
+    """Episodes that may be put before a model."""
+    recall_tokens: int = Field(default=1_500, ge=100, le=100_000)
+    """Tokens that they may take."""
+    recall_wait: PositiveFloat = 3.0
+    """Seconds that a turn waits for memory; past it, it goes on without."""
+    hook_wait: PositiveFloat = Field(default=1.5, le=30.0)
+    """Seconds within which a hook of an assistant is answered, whatever happens."""
+
+    openai_urls: StrList = ()
+    """OpenAI-compatible endpoints with their version: `http://host:8000/v1` (comma-separated)."""
+    openai_api_key: SecretStr | None = None
+    """The key that they want."""
+    openai_model: str = ""
+    """The model to ask for; none = the first that they list."""
+    ollama_url: HttpUrl | None = None
+    """Where Ollama answers, for instance http://127.0.0.1:11434."""
+    ollama_model: str = ""
+    """The model to ask for; none = the first that it lists."""
+    claude_api_key: SecretStr | None = None
+    """A key of the Claude API."""
+    claude_url: HttpUrl = HttpUrl("https://api.anthropic.com")
+    """Where the Claude API answers."""
+    claude_model: str = ""
+    """The model to ask for; none = the newest that it lists."""
+    claude_cli: str = ""
+    """The `claude` binary for chats over its subscription: a path, or `claude` to find it on PATH; none = not used."""
+    claude_cli_model: str = ""
+    """The model that it is told to use; none = its own default."""
+    claude_ssh: str = Field(default="", pattern=r"^([A-Za-z0-9._-]+@[A-Za-z0-9.:_-]+)?$")
+    """`user@host` where the binary is run through SSH; none = on this machine."""
+    claude_ssh_key: Path | None = None
+    """The private key for it; only this service needs to read it."""
+    claude_ssh_known_hosts: Path | None = None
+    """A known_hosts file that pins the host's key; without one the host is not spoken to."""

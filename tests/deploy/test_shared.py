@@ -13,6 +13,11 @@ ROOT = Path(__file__).parents[2]
 
 OWN = {
     "ANAMNESIS_BIND": "where this machine listens",
+    "ANAMNESIS_CLAUDE_CLI": "a program",
+    "ANAMNESIS_CLAUDE_SSH": "where keys and texts are sent",
+    "ANAMNESIS_CLAUDE_SSH_KEY": "a path",
+    "ANAMNESIS_CLAUDE_SSH_KNOWN_HOSTS": "a path",
+    "ANAMNESIS_CLAUDE_URL": "where keys and texts are sent",
     "ANAMNESIS_CPUS": "what this machine has",
     "ANAMNESIS_DATA_DIR": "a path",
     "ANAMNESIS_GID": "whose rights ingest has",
@@ -21,6 +26,8 @@ OWN = {
     "ANAMNESIS_INGEST_URL": "where keys and texts are sent",
     "ANAMNESIS_MEMORY_URL": "where keys and texts are sent",
     "ANAMNESIS_MODELS_DIR": "a path",
+    "ANAMNESIS_OLLAMA_URL": "where keys and texts are sent",
+    "ANAMNESIS_OPENAI_URLS": "where keys and texts are sent",
     "ANAMNESIS_PYTHON": "a program",
     "ANAMNESIS_RERANKER": "a path",
     "ANAMNESIS_SECRETS_NAME": "which secret is trusted",
@@ -35,6 +42,7 @@ OWN = {
     "MONGO_IMAGE": "an image",
     "PYTHON_IMAGE": "an image",
     "TORCH_INDEX_URL": "where programs are installed from",
+    "TRAINER_URLS": "where keys and texts are sent",
 }
 """Variables that a machine sets itself, and why."""
 

@@ -1,0 +1,1 @@
+"""The pages for people: the dashboard, the chat and the way in."""

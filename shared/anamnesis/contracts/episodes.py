@@ -145,6 +145,18 @@ class BatchResult(Contract):
     """One an episode, in the order they were sent."""
 
 
+class RankingWeights(Contract):
+    """What each term of a score counts (see `Reason`); those left out keep the shipped weight."""
+
+    dense: float | None = Field(default=None, ge=0.0, le=10.0)
+    opening: float | None = Field(default=None, ge=0.0, le=10.0)
+    lexical: float | None = Field(default=None, ge=0.0, le=10.0)
+    neighbours: float | None = Field(default=None, ge=0.0, le=10.0)
+    trust: float | None = Field(default=None, ge=0.0, le=10.0)
+    recency: float | None = Field(default=None, ge=0.0, le=10.0)
+    unused: float | None = Field(default=None, ge=0.0, le=10.0)
+
+
 class SearchRequest(Contract):
     """A question to the store. All filters apply before ranking."""
 
@@ -164,6 +176,10 @@ class SearchRequest(Contract):
     token_budget: int | None = Field(default=None, ge=1, le=1_000_000)
     """At most so many tokens of summaries and raw exchanges (4 characters a token)."""
     explain: bool = False
+    ranking: RankingWeights | None = None
+    """Other weights for this search alone."""
+    count: bool = True
+    """Whether hits are counted as retrievals; false for evaluations and pages."""
 
 
 class Reason(Contract):

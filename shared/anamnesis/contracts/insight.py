@@ -1,4 +1,4 @@
-"""What is known about the store as a whole: its course over time, its picture, and how much of what lies on disk is in it."""
+"""What is known about the store as a whole: its course over time, its picture, and what of the disk is in it."""
 
 from enum import StrEnum
 from typing import Literal

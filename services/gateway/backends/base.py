@@ -114,6 +114,12 @@ class Ask:
 # The answer ---------------------------------------------------------------------------------------
 
 
+class Started(NamedTuple):
+    """Which model answers; comes before all others where the backend says so."""
+
+    model: str
+
+
 class TextDelta(NamedTuple):
     text: str
 
@@ -140,7 +146,7 @@ class Finish(NamedTuple):
     usage: Usage | None = None
 
 
-Delta = TextDelta | ThinkingDelta | ToolBegin | ToolInput | Finish
+Delta = Started | TextDelta | ThinkingDelta | ToolBegin | ToolInput | Finish
 
 
 class Piece(NamedTuple):

@@ -141,8 +141,18 @@ class ChatTurn(Contract):
     error: str | None = None
     started_at: Moment
     finished_at: Moment | None = None
+    remember: bool = True
+    """Whether the exchange is to become an episode."""
     episode_id: str | None = None
-    """The episode that the exchange became."""
+    """The episode that it became."""
+
+
+class ChatTurnBegin(Contract):
+    """The next turn of a session is to begin; the answer is the turn with its number."""
+
+    asked: Message
+    started_at: Moment
+    remember: bool = True
 
 
 class ChatDone(Contract):

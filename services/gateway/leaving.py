@@ -6,11 +6,15 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
+from anamnesis.kit.errors import AnamnesisError
+
 T = TypeVar("T")
 
 
-class CallerLeft(Exception):
-    """The caller closed the connection; nobody is there to be told."""
+class CallerLeft(AnamnesisError):
+    """The caller closed the connection: an event, nobody is there to be told."""
+
+    status, code = 499, "caller_left"
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -24,7 +28,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise CallerLeft
+        raise CallerLeft("the caller left before the answer was there")
     finally:
         for one in (task, watch):
             one.cancel()

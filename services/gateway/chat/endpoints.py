@@ -27,7 +27,7 @@ def routes(turns: Turns) -> APIRouter:
 
     @router.post("/api/chat/stream", response_class=Response, responses=FAILURES)
     async def stream(request: ChatRequest, identity: Identity = Depends(WRITE)) -> Response:  # noqa: B008 - FastAPI's way
-        """One turn as server-sent events: `session`, `recalled`, `backend`, `thinking`, `delta`, last `done` or `error`.
+        """One turn as server-sent events: `session`, `recalled`, `backend`, `thinking`, `delta`, `done` or `error`.
 
         Each carries JSON: the shapes are ChatBegun, ChatRecalled, ChatBackend, ChatDelta, ChatDone, and the one of
         errors. Closing the connection stops the answer; what had been said is kept.

@@ -1,6 +1,5 @@
 """What both dialects' requests come to: a conversation, and what of the request it could not hold."""
 
-import json
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -135,8 +134,8 @@ def one_or_many(value: Any) -> Any:
 def arguments_of(text: str) -> JsonObject | None:
     """The arguments of a tool call; none where the model wrote no JSON object."""
     try:
-        value: JsonValue = json.loads(text) if text.strip() else {}
-    except ValueError:
+        value: JsonValue = orjson.loads(text) if text.strip() else {}
+    except orjson.JSONDecodeError:
         return None
     return value if isinstance(value, dict) else None
 

@@ -21,7 +21,7 @@ from anamnesis.contracts.keys import Identity, KeyCheck, Scope
 from anamnesis.kit.app import create_app
 from anamnesis.kit.auth import ServiceKey, key_hash, new_key
 from anamnesis.kit.client import ServiceClient
-from anamnesis.kit.errors import AnamnesisError, BadRequest, UpstreamFailed
+from anamnesis.kit.errors import BadRequest, UpstreamFailed
 from anamnesis.kit.keys import RemoteKeys
 from services.gateway.answering import Answering
 from services.gateway.backends.base import Ask, Backend, BackendFailure, Dialect, Endpoint, Piece, Started
@@ -55,6 +55,10 @@ class Scripted:
         self.missing: str | None = None
         self.listed: Sequence[str] = ("default-model",)
         self.asked: list[Ask] = []
+        self.said = 0
+        """Pieces that were taken from it."""
+        self.reached = asyncio.Event()
+        """Set when it is asked."""
         self.closed = asyncio.Event()
         """Set when an answer ended, however it did."""
 
@@ -66,6 +70,7 @@ class Scripted:
 
     async def answer(self, ask: Ask, endpoint: Endpoint) -> AsyncGenerator[Piece, None]:
         self.asked.append(ask)
+        self.reached.set()
         try:
             for step in self.script:
                 if isinstance(step, BackendFailure):
@@ -73,6 +78,7 @@ class Scripted:
                 if isinstance(step, asyncio.Event):
                     await step.wait()
                 else:
+                    self.said += 1
                     yield step
         finally:
             self.closed.set()
@@ -278,5 +284,3 @@ async def house(
             server.should_exit = True
             await asyncio.wait_for(serving, 10)
             await runner.cleanup()
-
-

@@ -10,10 +10,11 @@ from services.gateway.surfaces.asked import Asked, body_of
 from services.gateway.surfaces.desk import Desk
 from services.gateway.surfaces.frames import encoded
 from services.gateway.surfaces.openai import ERRORS
-from services.gateway.surfaces.token_count import BACKEND, ClaudeCount, Counted, estimate
+from services.gateway.surfaces.token_count import COUNTING, Counted, Counter, counted_by, estimate
 
 
-def routes(desk: Desk, claude: ClaudeCount) -> APIRouter:
+def routes(desk: Desk, counter: Counter | None) -> APIRouter:
+    """`counter` counts for the Claude API; none = it is no backend here."""
     router = APIRouter(tags=["anthropic"])
 
     @router.post("/v1/messages", response_class=Response, responses=ERRORS)
@@ -35,17 +36,14 @@ def routes(desk: Desk, claude: ClaudeCount) -> APIRouter:
         `X-Anamnesis-Estimated` says why.
         """
         _, asked = await _read(request)
-        assert asked.ask.native is not None
-        sent = asked.ask.native.body
+        native = asked.ask.native
+        assert native is not None
         first = next(iter(desk.configured(await desk.names(asked.model))), "")
         backend, _, model = first.partition(":")
-        if backend == BACKEND:
-            known = (await desk.catalogue.listed()).get(BACKEND) if not model else None
-            counted = await claude.count(
-                {**sent, "model": model or (known or [asked.model])[0]}, asked.ask.native.headers
-            )
+        if counter is not None and backend == COUNTING:
+            counted = await counted_by(counter, native, model)
         else:
-            counted = Counted(estimate(sent), "another backend than the Claude API would answer")
+            counted = Counted(estimate(native.body), "another backend than the Claude API would answer")
         told = {"X-Anamnesis-Estimated": counted.estimated} if counted.estimated else {}
         shown: JsonObject = {"input_tokens": counted.tokens}
         return Response(encoded(shown), media_type="application/json", headers=told)

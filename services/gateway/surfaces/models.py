@@ -11,7 +11,7 @@ from anamnesis.kit.errors import AnamnesisError, NotFound
 from services.gateway.surfaces.catalogue import Catalogue
 from services.gateway.surfaces.embeddings import Embeddings
 from services.gateway.surfaces.frames import encoded
-from services.gateway.surfaces.naming import model_id
+from services.gateway.surfaces.naming import model_ids
 
 Version = Annotated[str | None, Header(alias="anthropic-version", description="Anthropic's clients send it.")]
 
@@ -23,11 +23,8 @@ def routes(catalogue: Catalogue, embeddings: Embeddings) -> APIRouter:
 
     async def owners() -> dict[str, str]:
         """Who has each model, in the order of the backends; the embedding model comes last."""
-        found = {
-            model_id(backend, model): backend
-            for backend, models in (await catalogue.listed()).items()
-            for model in models
-        }
+        listed = await catalogue.listed()
+        found = {id: backend for backend, models in listed.items() for id in model_ids(backend, models)}
         with contextlib.suppress(AnamnesisError):  # memory is away: what can be chatted with is there all the same
             found.setdefault(await embeddings.model(), "memory")
         return found

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 ANYONE = frozenset({"", "auto", "default"})
 CLAUDE = ("claude", "claude-cli")
 """Backends that know Claude's models by name, those too that they do not list."""
+TRAINERS = "anamnesis-gpt"
 
 
 def candidates(
@@ -36,6 +37,10 @@ def candidates(
     return [f"{name}:{model}" for name in having] or list(order)
 
 
-def model_id(backend: str, model: str) -> str:
-    """A model as `/v1/models` lists it; what a backend calls by its own name is the backend's."""
-    return backend if model in ("", backend) else f"{backend}:{model}"
+def model_ids(backend: str, models: Sequence[str]) -> list[str]:
+    """A backend's models as `/v1/models` lists them: `<backend>:<model>`.
+
+    The trainers list their base model first: that one goes by their own name, and adapters by theirs behind it.
+    """
+    ids = [f"{backend}:{model}" for model in models]
+    return [backend, *ids[1:]] if backend == TRAINERS and ids else ids

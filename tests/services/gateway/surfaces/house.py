@@ -32,7 +32,7 @@ from services.gateway.surfaces.catalogue import Catalogue
 from services.gateway.surfaces.desk import Desk
 from services.gateway.surfaces.errors import DialectErrors
 from services.gateway.surfaces.exchange import Patience
-from services.gateway.surfaces.token_count import ClaudeCount
+from services.gateway.surfaces.token_count import Counter
 
 SERVICE_KEY = new_key()
 CALLER_KEY = new_key()
@@ -228,7 +228,7 @@ class House:
 
 @contextlib.asynccontextmanager
 async def house(
-    *backends: Scripted, claude: ClaudeCount | None = None, patience: Patience | None = None
+    *backends: Scripted, counter: Counter | None = None, patience: Patience | None = None
 ) -> AsyncIterator[House]:
     """The surfaces, served as in production, in front of these backends in this order."""
     memory = Memory()
@@ -238,7 +238,6 @@ async def house(
     await site.start()
     host, port = runner.addresses[0][:2]
     client = ServiceClient(f"http://{host}:{port}", SecretStr(SERVICE_KEY))
-    counting = claude or ClaudeCount("http://127.0.0.1:9", None)
     answering = Answering(
         cast(Chain, FirstThatSpeaks(backends)), Recall(client, wait=5.0, top_k=5, tokens=1000), client
     )
@@ -248,9 +247,7 @@ async def house(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await counting.open()
         yield
-        await counting.close()
         await catalogue.close()
         await answering.close()
 
@@ -262,7 +259,7 @@ async def house(
             openai.routes(desk),
             embeddings.routes(embedding),
             models.routes(catalogue, embedding),
-            anthropic.routes(desk, counting),
+            anthropic.routes(desk, counter),
         ],
         holder=ServiceKey(SecretStr(SERVICE_KEY), RemoteKeys(client)),
         allowed_hosts=["127.0.0.1"],

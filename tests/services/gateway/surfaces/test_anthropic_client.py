@@ -1,16 +1,12 @@
 """Anthropic's surface, used by Anthropic's own client over a real port."""
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import anthropic
 import pytest
-from aiohttp import web
-from pydantic import SecretStr
 
 from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.chat import StopReason, Usage
@@ -21,6 +17,7 @@ from services.gateway.backends.base import (
     Dialect,
     Finish,
     Image,
+    Native,
     Piece,
     Started,
     Text,
@@ -31,7 +28,6 @@ from services.gateway.backends.base import (
     ToolResult,
     ToolUse,
 )
-from services.gateway.surfaces.token_count import ClaudeCount
 
 from .house import CALLER_KEY, EPISODE, REMEMBERED, House, Scripted, house
 
@@ -428,62 +424,50 @@ async def test_models_are_listed() -> None:
 
 
 class Counting:
-    """Counts as the Claude API does, or answers with a status."""
+    """Counts as the Claude API does, or fails."""
 
     def __init__(self) -> None:
-        self.status = 200
-        self.seen: list[tuple[JsonObject, str]] = []
+        self.failure: BackendFailure | None = None
+        self.seen: list[tuple[Native, str | None]] = []
 
-    async def answer(self, request: web.Request) -> web.Response:
-        self.seen.append((await request.json(), request.headers["x-api-key"]))
-        if self.status == 200:
-            return web.json_response({"input_tokens": 42})
-        return web.json_response({"error": {"message": "no such model"}}, status=self.status)
-
-
-@contextlib.asynccontextmanager
-async def counting() -> AsyncIterator[tuple[Counting, ClaudeCount]]:
-    upstream = Counting()
-    app = web.Application()
-    app.router.add_post("/v1/messages/count_tokens", upstream.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    try:
-        yield upstream, ClaudeCount(f"http://{host}:{port}", SecretStr("sk-upstream"))
-    finally:
-        await runner.cleanup()
+    async def count_tokens(self, native: Native, model: str | None = None) -> JsonObject:
+        self.seen.append((native, model))
+        if self.failure is not None:
+            raise self.failure
+        return {"input_tokens": 42}
 
 
 async def test_tokens_are_counted_by_claude_where_claude_would_answer() -> None:
-    """The Claude API counts with its own key; where it cannot, an estimate says why, and a bad request is one."""
-    claude = Scripted("claude", HELLO, Dialect.ANTHROPIC)
-    async with counting() as (upstream, count), house(claude, claude=count) as at, client(at) as api:
+    """The Claude API counts; where it cannot, an estimate says why, and a bad request is one."""
+    counting = Counting()
+    async with house(Scripted("claude", HELLO, Dialect.ANTHROPIC), counter=counting) as at, client(at) as api:
         ask = api.messages.with_raw_response.count_tokens
         counted = await ask(model="claude-sonnet-9", messages=[USER], system="Be brief.", tools=[TOOL])
-        upstream.status = 529
-        estimated = await ask(model="claude-sonnet-9", messages=[USER])
-        upstream.status = 400
+        counting.failure = BackendFailure("is overloaded", status=529)
+        estimated = await ask(model="auto", messages=[USER])
+        counting.failure = BackendFailure("no such model", status=400, moves_on=False)
         with pytest.raises(anthropic.BadRequestError, match="no such model"):
             await ask(model="claude-sonnet-9", messages=[USER])
-    body, key = upstream.seen[0]
+    native, model = counting.seen[0]
     assert (await counted.parse()).input_tokens == 42
     assert "x-anamnesis-estimated" not in counted.headers
-    assert (body["model"], key) == ("claude-sonnet-9", "sk-upstream")
-    assert "stream" not in body
-    assert "529" in estimated.headers["x-anamnesis-estimated"]
+    assert model == "claude-sonnet-9"
+    assert native.body["system"] == "Be brief."
+    assert "stream" not in native.body
+    assert estimated.headers["x-anamnesis-estimated"] == "claude: is overloaded"
     assert (await estimated.parse()).input_tokens > 0
+    assert counting.seen[1][1] is None
 
 
 async def test_tokens_are_estimated_where_another_would_answer() -> None:
     """Four characters a token, a picture as a picture and not as its base64, and the header says that it is a guess."""
     picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 400_000}}
-    async with counting() as (upstream, count), house(Scripted("first", HELLO), claude=count) as at, client(at) as api:
+    counting = Counting()
+    async with house(Scripted("first", HELLO), counter=counting) as at, client(at) as api:
         ask = api.messages.with_raw_response.count_tokens
         words = await ask(model="auto", messages=[{"role": "user", "content": "word " * 400}])
         seen = await ask(model="auto", messages=[{"role": "user", "content": [picture]}])
-    assert not upstream.seen
+    assert not counting.seen
     assert 500 <= (await words.parse()).input_tokens <= 520
     assert 1_500 <= (await seen.parse()).input_tokens <= 1_520
     assert "another backend" in words.headers["x-anamnesis-estimated"]

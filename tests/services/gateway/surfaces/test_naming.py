@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.surfaces.naming import candidates, model_id
+from services.gateway.surfaces.naming import candidates, model_ids
 
 KNOWN = ("anamnesis-gpt", "openai", "ollama", "claude", "claude-cli")
 ORDER = ("anamnesis-gpt", "ollama:llama3.2", "claude-cli", "openai", "claude")
@@ -50,8 +50,11 @@ def test_nobody_is_asked_twice_and_nobody_unknown(model: str, order: list[str]) 
     assert {one.partition(":")[0] for one in asked} <= set(KNOWN)
 
 
-@given(st.sampled_from(KNOWN), st.text(min_size=1, max_size=20))
-def test_what_is_listed_can_be_asked_for(backend: str, model: str) -> None:
+@given(st.sampled_from(KNOWN), st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=4, unique=True))
+def test_what_is_listed_can_be_asked_for(backend: str, models: list[str]) -> None:
     """The id of a listed model means that backend, and it alone."""
-    asked = candidates(model_id(backend, model), ORDER, KNOWN, {backend: (model,)})
-    assert [one.partition(":")[0] for one in asked] == [backend]
+    ids = model_ids(backend, models)
+    assert len(ids) == len(models)
+    for id in ids:
+        asked = candidates(id, ORDER, KNOWN, {backend: models})
+        assert [one.partition(":")[0] for one in asked] == [backend]

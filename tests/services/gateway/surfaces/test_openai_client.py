@@ -431,7 +431,7 @@ async def test_a_slow_reader_is_dropped() -> None:
 async def test_models_are_listed() -> None:
     """Models have the names that they can be asked for by; the trainers' own name stands for itself."""
     trainers = Scripted("anamnesis-gpt", HELLO)
-    trainers.listed = ("anamnesis-gpt", "poet")
+    trainers.listed = ("smollm2-135m", "poet")
     other = Scripted("openai", HELLO)
     other.listed = ("org/big", "small")
     absent = Scripted("ollama", HELLO)

@@ -10,7 +10,8 @@ from services.gateway.settings import GatewaySettings
 def main() -> None:
     settings = load(GatewaySettings)
     logs.configure("gateway", settings.log_level, settings.log_json)
-    serve(build(settings), settings.host, settings.gateway_port)
+    # Every open page holds one connection for its events, so there may be more than any service behind is asked by.
+    serve(build(settings), settings.host, settings.gateway_port, connections=12_000)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,17 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 
+from anamnesis.contracts.embedding import EmbeddingConfig, ReembedStatus
+from anamnesis.contracts.episodes import EpisodeStats
+from anamnesis.contracts.ingest import IngestStatus
 from anamnesis.kit.app import create_app
-from anamnesis.kit.auth import READING_PATHS, ServiceKey
+from anamnesis.kit.auth import READING_PATHS, ServiceKey, key_hash, presented_key
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.keys import RemoteKeys
+from services.gateway import events, latency
+from services.gateway.dashboard import pages
+from services.gateway.dashboard.callers import Callers
+from services.gateway.events import Events
 from services.gateway.proxy import Deadlines, Proxy, Service
 from services.gateway.settings import GatewaySettings
 
@@ -27,6 +34,7 @@ MEMORY = (
 )
 INGEST = ("/api/jsonl",)
 SEARCH = "/api/episodes/search"
+LOOK = 5.0  # seconds that a service may take to say how it stands, for the pages that are open
 ENDLESS = ("/api/episodes/export", "/api/episodes/import")
 """Paths of memory whose bodies may be larger and take longer than any bound."""
 
@@ -36,6 +44,8 @@ def build(settings: GatewaySettings) -> FastAPI:
     memory = Service("memory", str(settings.memory_url).rstrip("/"))
     ingest = Service("ingest", str(settings.ingest_url).rstrip("/"))
     client = ServiceClient(memory.url, settings.service_key)
+    ingest_client = ServiceClient(ingest.url, settings.service_key)
+    holder = ServiceKey(settings.service_key, RemoteKeys(client))
     proxy = Proxy()
     bounded = Deadlines(settings.gateway_wait, settings.gateway_idle, settings.gateway_total)
     endless = bounded._replace(total=None)
@@ -58,24 +68,46 @@ def build(settings: GatewaySettings) -> FastAPI:
             pass_on(prefix, service, bounded)
             pass_on(prefix + "/{rest:path}", service, bounded)
 
+    async def recall_latency() -> latency.Latency:
+        return latency.of_route(app.state.metrics, SEARCH)
+
+    told = Events(
+        {
+            "stats": lambda: client.get("/api/episodes/stats", EpisodeStats, deadline=LOOK),
+            "embedding": lambda: client.get("/api/embedding/config", EmbeddingConfig, deadline=LOOK),
+            "reembed": lambda: client.get("/api/episodes/reembed/status", ReembedStatus, deadline=LOOK),
+            "ingest": lambda: ingest_client.get("/api/jsonl/status", IngestStatus, deadline=LOOK),
+            "latency": recall_latency,
+        }
+    )
+
+    async def allowed(request: Request) -> bool:
+        key = presented_key(request)
+        return key is not None and await holder.identify(key_hash(key)) is not None
+
+    def csrf(request: Request) -> str:
+        return ""
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with client:
+        async with client, ingest_client:
             await proxy.open()
             try:
                 yield
             finally:
+                await told.close()
                 await proxy.close()
 
     async def ready() -> None:
         await proxy.require_ready(memory)
 
-    return create_app(
+    app = create_app(
         "gateway",
-        routers=[router],
-        holder=ServiceKey(settings.service_key, RemoteKeys(client)),
+        routers=[events.routes(told, allowed), pages.routes(Callers(client, ingest_client), csrf), router],
+        holder=holder,
         allowed_hosts=settings.own_hosts,
         ready=ready,
         lifespan=lifespan,
         larger={"/api/episodes/import": MAX_IMPORT},
     )
+    return app

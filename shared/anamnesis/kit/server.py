@@ -4,7 +4,7 @@ import uvicorn
 from fastapi import FastAPI
 
 
-def serve(app: FastAPI, host: str, port: int, stop_within: int = 20) -> None:
+def serve(app: FastAPI, host: str, port: int, stop_within: int = 20, connections: int = 512) -> None:
     """Serve until SIGTERM or SIGINT; requests under way get `stop_within` seconds to finish."""
     uvicorn.run(
         app,
@@ -13,7 +13,7 @@ def serve(app: FastAPI, host: str, port: int, stop_within: int = 20) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=512,
+        limit_concurrency=connections,
         backlog=512,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=stop_within,

@@ -511,7 +511,7 @@ _KEYS = ["b", "a/2", "a/1", "a/10", "a", "a/\ud7ff", "a/\ue000", "a/\U0010ffff",
 @pytest.mark.parametrize("prefix", ["", "a/", "a/1", "a/\ud7ff", "a/\U0010ffff", "c"])
 async def test_pages_of_documents_are_cut_from_one_order(store: Store, prefix: str) -> None:
     """Whatever the prefix, in both directions: pages by the last key, pages by number, and the count agree."""
-    await store.write_many("pages", dict.fromkeys(_KEYS, {}))
+    await store.write_many("pages", {key: {} for key in _KEYS})
     await store.write("pagesz", "a/3", {})
     ordered = sorted(key for key in _KEYS if key.startswith(prefix))
     assert await store.count("pages", prefix) == len(ordered)

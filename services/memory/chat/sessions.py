@@ -176,7 +176,13 @@ class Sessions:
         async with self.held.hold({session_id}):
             present = await self._present(session_id)
             number = present.session.turns + 1
-            turn = ChatTurn(turn=number, asked=asked, state=TurnState.RUNNING, started_at=begun.started_at)
+            turn = ChatTurn(
+                turn=number,
+                asked=asked,
+                state=TurnState.RUNNING,
+                started_at=begun.started_at,
+                remember=begun.remember,
+            )
             session = await self._put(present, Kept(turn), None)
         return ChatBegun(session_id=session_id, turn=number, title=session.title)
 

@@ -156,14 +156,6 @@ class TurnBegin(Contract):
     remember: bool = True
 
 
-class TurnBegin(Contract):
-    """The next turn of a session begins; answered by `ChatBegun`, whose number is this turn's alone."""
-
-    asked: Message
-    started_at: Moment
-    """Names the turn, beside its number: who writes it later on repeats it."""
-
-
 class ChatDone(Contract):
     """Event `done`, the last: the turn as it is kept. Event `error` (an error envelope) comes instead of it."""
 

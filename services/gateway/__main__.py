@@ -6,12 +6,13 @@ from anamnesis.kit.settings import load
 from services.gateway.app import build
 from services.gateway.settings import GatewaySettings
 
+CONNECTIONS = 8192  # pages that listen to events hold one each, and cost little
+
 
 def main() -> None:
     settings = load(GatewaySettings)
     logs.configure("gateway", settings.log_level, settings.log_json)
-    # Every open page holds one connection for its events, so there may be more than any service behind is asked by.
-    serve(build(settings), settings.host, settings.gateway_port, connections=12_000)
+    serve(build(settings), settings.host, settings.gateway_port, connections=CONNECTIONS)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ class GatewaySettings(Settings):
     """Seconds between two pieces of an answer."""
     chat_total: PositiveFloat = 900.0
     """Seconds that an answer may take in all, failover included."""
+    chat_history: int = Field(default=4_000, ge=0, le=1_000_000)
+    """Tokens of a session's earlier turns that a model is shown again."""
     recall_top_k: int = Field(default=5, ge=1, le=20)
     """Episodes that may be put before a model."""
     recall_tokens: int = Field(default=1_500, ge=100, le=100_000)

@@ -141,8 +141,19 @@ class ChatTurn(Contract):
     error: str | None = None
     started_at: Moment
     finished_at: Moment | None = None
+    remember: bool = True
+    """Whether the exchange is to become an episode."""
     episode_id: str | None = None
-    """The episode that the exchange became."""
+    """The episode that it became."""
+
+
+class TurnBegin(Contract):
+    """The next turn of a session begins; answered by `ChatBegun`, whose number is this turn's alone."""
+
+    asked: Message
+    started_at: Moment
+    """Names the turn, beside its number: who writes it later on repeats it."""
+    remember: bool = True
 
 
 class ChatDone(Contract):

@@ -1,0 +1,195 @@
+"""One turn from end to end: recall, an answer by whoever can give one, and which memories were of use to it.
+
+What the chat and all surfaces have in common. A turn that goes on over tool calls is one turn: what was recalled for
+the user's words is kept, so that memory is asked once and a model sees the same text at the same place each time.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from anamnesis.contracts.chat import Attempt, StopReason
+from anamnesis.contracts.episodes import Changed
+from anamnesis.contracts.usefulness import EpisodeVerdict, UsefulnessReport, Verdict
+from anamnesis.kit.client import ServiceClient
+from anamnesis.kit.errors import AnamnesisError
+from anamnesis.kit.logs import logger
+from anamnesis.transcripts.wrappers import clean
+from services.gateway.backends.base import Ask, Dialect, Finish, Message, Piece, TextDelta, ToolInput
+from services.gateway.failover.chain import Chain
+from services.gateway.recall import MemoryScope, Recall, Remembered
+from services.gateway.usefulness import used
+
+KEPT_TURNS = 1_000  # turns whose memories are kept for the calls that follow
+KEPT_FOR = 3600.0  # seconds
+REPORT_WITHIN = 10.0  # seconds for telling memory what was of use
+MAX_REPORTS = 64  # under way at once; more are dropped, they are only counts
+
+
+@dataclass
+class Turn:
+    """A user's words with what was recalled for them, over all calls that answer them."""
+
+    remembered: Remembered
+    question: str
+    at: float
+    useful: set[str] = field(default_factory=set)
+    reported: bool = False
+
+
+class Answering:
+    """Answers conversations. Opened by use; `close` waits for what is still to be reported."""
+
+    def __init__(self, chain: Chain, recall: Recall, memory: ServiceClient) -> None:
+        self._chain = chain
+        self._recall = recall
+        self._memory = memory
+        self._turns: OrderedDict[str, Turn] = OrderedDict()
+        self._reports: set[asyncio.Task[None]] = set()
+
+    async def begin(self, ask: Ask, names: Sequence[str], scope: MemoryScope | None, owner: str) -> "Answer":
+        """Recall (unless `scope` is none), then the first backend of `names` that has something to say.
+
+        `owner` is the caller's key id: what was recalled for one is never shown to another. Raises `AnamnesisError`
+        when nobody answers; returns with the first content at hand.
+        """
+        turn = None if scope is None else await self.remember(ask, scope, owner)
+        return await self.answer(ask, names, turn)
+
+    async def remember(self, ask: Ask, scope: MemoryScope, owner: str) -> Turn:
+        """What is recalled for the user's last words, once for all calls of the turn."""
+        at = asked_at(ask.messages)
+        question = clean(ask.messages[at].text) if at >= 0 else ""
+        key = _key(ask.messages[: at + 1], scope, owner)
+        kept = self._turns.pop(key, None)
+        if kept is None or time.monotonic() - kept.at > KEPT_FOR:
+            kept = Turn(await self._recall.recall(question, scope), question, time.monotonic())
+        if kept.remembered.error is None:
+            self._turns[key] = kept
+            while len(self._turns) > KEPT_TURNS:
+                self._turns.popitem(last=False)
+        return kept
+
+    async def answer(self, ask: Ask, names: Sequence[str], turn: Turn | None) -> "Answer":
+        """As `begin`, with what was recalled already."""
+        if turn is not None and turn.remembered.block:
+            ask = replace(ask, memory=turn.remembered.block, memory_at=asked_at(ask.messages))
+        begun = await self._chain.begin(ask, names)
+        return Answer(
+            remembered=turn.remembered if turn is not None else None,
+            backend=begun.backend,
+            endpoint=begun.endpoint,
+            model=begun.model,
+            dialect=begun.dialect,
+            attempts=begun.attempts,
+            pieces=begun.pieces,
+            turn=turn,
+            answering=self,
+        )
+
+    def report(self, turn: Turn) -> None:
+        """Tell memory, in the background, which of a turn's memories were of use. Once a turn."""
+        if turn.reported or not turn.remembered.episodes or len(self._reports) >= MAX_REPORTS:
+            return
+        turn.reported = True
+        verdicts = tuple(
+            EpisodeVerdict(
+                episode_id=one.episode_id, verdict=Verdict.USED if one.episode_id in turn.useful else Verdict.UNUSED
+            )
+            for one in turn.remembered.episodes
+        )
+        task = asyncio.create_task(self._send(UsefulnessReport(verdicts=verdicts)), name="usefulness")
+        self._reports.add(task)
+        task.add_done_callback(self._reports.discard)
+
+    async def close(self) -> None:
+        if self._reports:
+            await asyncio.wait(self._reports, timeout=REPORT_WITHIN)
+
+    async def _send(self, report: UsefulnessReport) -> None:
+        try:
+            await self._memory.request(
+                "POST", "/api/episodes/usefulness", Changed, body=report, deadline=REPORT_WITHIN, repeatable=False
+            )
+        except AnamnesisError as error:
+            logger().warning("usefulness not reported", error=error.code, episodes=len(report.verdicts))
+
+
+@dataclass
+class Answer:
+    """An answer under way: its first content is at hand. Iterate it once, and close it whatever happens."""
+
+    remembered: Remembered | None
+    backend: str
+    endpoint: str
+    model: str
+    dialect: Dialect | None
+    attempts: tuple[Attempt, ...]
+    pieces: AsyncGenerator[Piece, None]
+    turn: Turn | None
+    answering: Answering
+    text: str = ""
+    """What has been said so far."""
+    finish: Finish | None = None
+    """How it ended; none while it goes on, and where it broke off."""
+    used: tuple[str, ...] = ()
+    """Ids of the recalled episodes that it made use of; known at its end."""
+    _said: list[str] = field(default_factory=list)
+    _written: list[str] = field(default_factory=list)
+    _weighed: bool = False
+
+    async def __aiter__(self) -> AsyncIterator[Piece]:
+        """Its pieces. Raises `BackendFailure` where it breaks off."""
+        try:
+            async for piece in self.pieces:
+                match piece.delta:
+                    case TextDelta(text):
+                        self._said.append(text)
+                    case ToolInput(json):
+                        self._written.append(json)
+                    case Finish():
+                        self.finish = piece.delta
+                yield piece
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the work at the backend at once, and weigh what was recalled against what was said."""
+        await self.pieces.aclose()
+        if self._weighed:
+            return
+        self._weighed = True
+        self.text = "".join(self._said)
+        turn, remembered = self.turn, self.remembered
+        if turn is None or remembered is None or not remembered.episodes:
+            return
+        written = "\n".join((self.text, *self._written))
+        if written.strip():
+            verdicts = used(written, remembered.texts, turn.question)
+            turn.useful.update(
+                one.episode_id for one, useful in zip(remembered.episodes, verdicts, strict=True) if useful
+            )
+        self.used = tuple(one.episode_id for one in remembered.episodes if one.episode_id in turn.useful)
+        if self.finish is not None and self.finish.reason is not StopReason.TOOL:
+            self.answering.report(turn)
+
+
+def asked_at(messages: Sequence[Message]) -> int:
+    """Index of the user's last words; -1 = none.
+
+    Messages of nothing but tool results, and of what an assistant's program adds by itself, belong to the answer.
+    """
+    for at in range(len(messages) - 1, -1, -1):
+        if messages[at].role == "user" and clean(messages[at].text):
+            return at
+    return -1
+
+
+def _key(messages: Sequence[Message], scope: MemoryScope, owner: str) -> str:
+    digest = hashlib.sha256(repr((owner, scope)).encode("utf-8", "surrogatepass"))
+    for message in messages:
+        digest.update(repr((message.role, message.text)).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()

@@ -1,0 +1,259 @@
+"""Running a turn: recall, answer, keep. What is kept does not depend on whether anybody still listens.
+
+Each turn runs in a task of its own. A reader takes its events from a bounded queue; one that leaves, or takes
+nothing, ends the turn at the backend, and what had been said until then is kept.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from pydantic import BaseModel
+
+from anamnesis.contracts.base import now
+from anamnesis.contracts.chat import (
+    MAX_ANSWER,
+    ChatAnswer,
+    ChatBackend,
+    ChatBegun,
+    ChatDelta,
+    ChatDone,
+    ChatRecalled,
+    ChatRequest,
+    ChatSession,
+    ChatTurn,
+    TurnState,
+)
+from anamnesis.contracts.keys import Identity
+from anamnesis.kit.errors import AnamnesisError, UpstreamFailed
+from anamnesis.kit.logs import logger, where
+from services.gateway.answering import Answer, Answering
+from services.gateway.backends.base import Ask, BackendFailure, Message, Text, TextDelta, ThinkingDelta
+from services.gateway.chat.remembering import Remembering
+from services.gateway.chat.sessions import Sessions, history
+from services.gateway.recall import MemoryScope, Remembered
+
+MAX_EVENTS = 64  # events that may wait for a reader; beyond it the backend waits too
+SAVE_EVERY = 5.0  # seconds between two times that a growing answer is kept
+STOP_WITHIN = 35.0  # seconds that turns under way may take to be kept when the gateway stops
+
+
+class TurnEvent(BaseModel):
+    """One step of a turn: the name of the event, and what it carries."""
+
+    name: str
+    value: ChatBegun | ChatRecalled | ChatBackend | ChatDelta | ChatDone
+
+
+class Turns:
+    """Begins turns. `close` stops those under way and keeps what they have."""
+
+    def __init__(
+        self, answering: Answering, sessions: Sessions, remembering: Remembering, tokens: int, names: tuple[str, ...]
+    ) -> None:
+        """`tokens` of earlier turns are shown again; `names` are asked where a request names no backend."""
+        self._answering = answering
+        self._sessions = sessions
+        self._remembering = remembering
+        self._tokens = tokens
+        self._names = names
+        self._running: set[Running] = set()
+
+    async def begin(self, request: ChatRequest, identity: Identity) -> "Running":
+        """Begin a turn: from here on what was asked is kept. Raises what memory reports."""
+        session = await self._sessions.open(request)
+        earlier = await self._sessions.read(session.session_id) if session.turns else None
+        begun, turn = await self._sessions.begin(session.session_id, request.message, request.memory)
+        ask = Ask(
+            messages=(
+                *history(earlier.turns if earlier else (), self._tokens),
+                Message("user", (Text(request.message),)),
+            ),
+            system=request.system,
+            max_tokens=request.max_tokens,
+            temperature=request.temperature,
+        )
+        running = Running(self, request, identity, session, begun, turn)
+        running.task = asyncio.create_task(running.run(ask), name="turn")
+        self._running.add(running)
+        running.task.add_done_callback(lambda _: self._running.discard(running))
+        return running
+
+    async def close(self) -> None:
+        for running in self._running:
+            running.stop()
+        if self._running:
+            await asyncio.wait([running.task for running in self._running], timeout=STOP_WITHIN)
+
+    async def answer(self, ask: Ask, request: ChatRequest, identity: Identity, running: "Running") -> Answer:
+        """The answer with its first content at hand; tells the reader what was recalled and who answers."""
+        turn = None
+        if request.memory:
+            scope = MemoryScope(request.project, request.instance, request.top_k, request.floor)
+            turn = await self._answering.remember(ask, scope, identity.key_id)
+            await running.tell_recalled(turn.remembered)
+        answer = await self._answering.answer(ask, request.backends or self._names, turn)
+        await running.tell("backend", ChatBackend(backend=answer.backend, model=answer.model, attempts=answer.attempts))
+        return answer
+
+    async def keep(self, session: ChatSession, turn: ChatTurn) -> ChatTurn:
+        """Keep a turn that is over, and let it be remembered."""
+        kept = await self._sessions.save(session.session_id, turn)
+        self._remembering.add(session, kept)
+        return kept
+
+    async def keep_growing(self, session: ChatSession, turn: ChatTurn) -> None:
+        """Keep what there is of an answer; one that cannot be kept now is kept at its end."""
+        try:
+            await self._sessions.save(session.session_id, turn, SAVE_EVERY)
+        except AnamnesisError as error:
+            logger().warning("growing answer not kept yet", error=error.code)
+
+
+class Running:
+    """A turn under way. Iterate it for its events, and close it whatever happens."""
+
+    task: "asyncio.Task[None]"
+
+    def __init__(
+        self,
+        turns: Turns,
+        request: ChatRequest,
+        identity: Identity,
+        session: ChatSession,
+        begun: ChatBegun,
+        turn: ChatTurn,
+    ) -> None:
+        self._turns = turns
+        self._request = request
+        self._identity = identity
+        self._session = session
+        self._begun = begun
+        self._turn = turn
+        self._events: asyncio.Queue[TurnEvent | AnamnesisError] = asyncio.Queue(MAX_EVENTS)
+        self._stopped = False
+        self.session_id = session.session_id
+
+    async def events(self) -> AsyncIterator[TurnEvent]:
+        """`session`, `recalled`, `backend`, `delta`..., `done`. Raises `AnamnesisError` in place of `done`.
+
+        Leaving it early stops the turn.
+        """
+        try:
+            while True:
+                one = await self._events.get()
+                if isinstance(one, AnamnesisError):
+                    raise one
+                yield one
+                if one.name == "done":
+                    return
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Stop the answer; once, so that nothing disturbs the keeping of what there is."""
+        if not self._stopped:
+            self._stopped = True
+            self.task.cancel()
+
+    async def whole(self) -> ChatAnswer:
+        """The turn when it is over."""
+        recalled = ChatRecalled(episodes=(), abstained=True, milliseconds=0.0)
+        backend: ChatBackend | None = None
+        async for event in self.events():
+            match event.value:
+                case ChatRecalled():
+                    recalled = event.value
+                case ChatBackend():
+                    backend = event.value
+                case ChatDone(turn=turn):
+                    assert backend is not None, "an answer comes from somebody"
+                    return ChatAnswer(
+                        session_id=self.session_id,
+                        title=self._session.title,
+                        recalled=recalled,
+                        backend=backend,
+                        turn=turn,
+                    )
+        raise AssertionError("a turn ends by its last event or by an error")
+
+    async def tell(self, name: str, value: ChatBegun | ChatRecalled | ChatBackend | ChatDelta | ChatDone) -> None:
+        await self._events.put(TurnEvent(name=name, value=value))
+
+    async def tell_recalled(self, remembered: Remembered) -> None:
+        self._turn = self._turn.model_copy(update={"recalled": remembered.episodes})
+        await self.tell(
+            "recalled",
+            ChatRecalled(
+                episodes=remembered.episodes,
+                abstained=remembered.abstained,
+                error=remembered.error,
+                milliseconds=remembered.milliseconds,
+            ),
+        )
+
+    async def run(self, ask: Ask) -> None:
+        """The work itself; ends with the turn kept, whatever happens."""
+        answer: Answer | None = None
+        said: list[str] = []
+        failure: AnamnesisError | None = None
+        state = TurnState.FAILED
+        try:
+            await self.tell("session", self._begun)
+            answer = await self._turns.answer(ask, self._request, self._identity, self)
+            self._turn = self._turn.model_copy(update={"backend": answer.backend, "model": answer.model})
+            await self._read(answer, said)
+            state = TurnState.COMPLETE
+        except asyncio.CancelledError:
+            state = TurnState.STOPPED
+        except BackendFailure as broken:
+            failure = UpstreamFailed(f"the answer broke off: {broken.reason}; what was said until then is kept")
+        except AnamnesisError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - the edge of a task: logged by type and place
+            logger().error("turn failed", error=where(error))
+            failure = AnamnesisError("something went wrong here; the log of the gateway says where")
+        await self._end(answer, said, state, failure)
+
+    async def _read(self, answer: Answer, said: list[str]) -> None:
+        saved, length = time.monotonic(), 0
+        async for piece in answer:
+            match piece.delta:
+                case TextDelta(text) if text:
+                    length += len(text)
+                    if length > MAX_ANSWER:
+                        raise BackendFailure(f"it is longer than {MAX_ANSWER} characters")
+                    said.append(text)
+                    await self.tell("delta", ChatDelta(text=text))
+                case ThinkingDelta(text) if text:
+                    await self.tell("thinking", ChatDelta(text=text))
+            if time.monotonic() - saved > SAVE_EVERY:
+                saved = time.monotonic()
+                await self._turns.keep_growing(self._session, self._turn.model_copy(update={"answered": "".join(said)}))
+
+    async def _end(
+        self, answer: Answer | None, said: list[str], state: TurnState, failure: AnamnesisError | None
+    ) -> None:
+        if answer is not None:
+            await answer.aclose()
+        finish = answer.finish if answer is not None else None
+        turn = self._turn.model_copy(
+            update={
+                "answered": "".join(said),
+                "state": state,
+                "used": answer.used if answer is not None else (),
+                "stop_reason": finish.reason if finish is not None else None,
+                "usage": finish.usage if finish is not None else None,
+                "error": failure.message[:1000] if failure is not None else None,
+                "finished_at": now(),
+            }
+        )
+        try:
+            turn = await self._turns.keep(self._session, turn)
+        except AnamnesisError as error:
+            logger().warning("turn not kept", error=error.code)
+            failure = failure or AnamnesisError(f"the answer is whole but could not be kept: {error.message}")
+        if state is TurnState.STOPPED:
+            return  # nobody reads any more
+        last: TurnEvent | AnamnesisError = failure or TurnEvent(name="done", value=ChatDone(turn=turn))
+        await self._events.put(last)

@@ -1,7 +1,8 @@
 """The gateway's app: who owns which path, and who may come in."""
 
+import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
@@ -10,6 +11,8 @@ from anamnesis.kit.app import create_app
 from anamnesis.kit.auth import READING_PATHS, ServiceKey
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.keys import RemoteKeys
+from services.gateway.backends import states
+from services.gateway.backends.choose import choose
 from services.gateway.proxy import Deadlines, Proxy, Service
 from services.gateway.settings import GatewaySettings
 
@@ -37,6 +40,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     ingest = Service("ingest", str(settings.ingest_url).rstrip("/"))
     client = ServiceClient(memory.url, settings.service_key)
     proxy = Proxy()
+    backends = choose(settings, os.environ)
     bounded = Deadlines(settings.gateway_wait, settings.gateway_idle, settings.gateway_total)
     endless = bounded._replace(total=None)
     read_wait = min(settings.gateway_wait, settings.gateway_read_wait)
@@ -60,19 +64,20 @@ def build(settings: GatewaySettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with client:
+        async with client, AsyncExitStack() as opened:
             await proxy.open()
-            try:
-                yield
-            finally:
-                await proxy.close()
+            opened.push_async_callback(proxy.close)
+            for backend in backends:
+                await backend.open()
+                opened.push_async_callback(backend.close)
+            yield
 
     async def ready() -> None:
         await proxy.require_ready(memory)
 
     return create_app(
         "gateway",
-        routers=[router],
+        routers=[states.routes(states.States(backends)), router],
         holder=ServiceKey(settings.service_key, RemoteKeys(client)),
         allowed_hosts=settings.own_hosts,
         ready=ready,

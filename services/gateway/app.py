@@ -1,7 +1,8 @@
 """The gateway's app: who owns which path, and who may come in."""
 
+import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
@@ -14,6 +15,8 @@ from anamnesis.kit.auth import READING_PATHS, ServiceKey, key_hash, presented_ke
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.keys import RemoteKeys
 from services.gateway import events, latency
+from services.gateway.backends import states
+from services.gateway.backends.choose import choose
 from services.gateway.dashboard import pages
 from services.gateway.dashboard.callers import Callers
 from services.gateway.events import Events
@@ -48,6 +51,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     ingest_client = ServiceClient(ingest.url, settings.service_key)
     holder = ServiceKey(settings.service_key, RemoteKeys(client))
     proxy = Proxy()
+    backends = choose(settings, os.environ)
     bounded = Deadlines(settings.gateway_wait, settings.gateway_idle, settings.gateway_total)
     endless = bounded._replace(total=None)
     read_wait = min(settings.gateway_wait, settings.gateway_read_wait)
@@ -91,20 +95,26 @@ def build(settings: GatewaySettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with client, ingest_client:
+        async with client, ingest_client, AsyncExitStack() as opened:
             await proxy.open()
-            try:
-                yield
-            finally:
-                await told.close()
-                await proxy.close()
+            opened.push_async_callback(proxy.close)
+            for backend in backends:
+                await backend.open()
+                opened.push_async_callback(backend.close)
+            opened.push_async_callback(told.close)
+            yield
 
     async def ready() -> None:
         await proxy.require_ready(memory)
 
     app = create_app(
         "gateway",
-        routers=[events.routes(told, allowed), pages.routes(Callers(client, ingest_client), csrf), router],
+        routers=[
+            events.routes(told, allowed),
+            pages.routes(Callers(client, ingest_client), csrf),
+            states.routes(states.States(backends)),
+            router,
+        ],
         holder=holder,
         allowed_hosts=settings.own_hosts,
         ready=ready,

@@ -196,7 +196,7 @@ def test_half_open_lets_one_trial_through() -> None:
     breaker.succeeded(first)
     assert breaker.state is State.HALF_OPEN
     breaker.succeeded(tried(breaker))
-    assert breaker.state is State.CLOSED
+    assert [breaker.state] == [State.CLOSED]
 
 
 def test_a_trial_that_nobody_waits_for_frees_its_place() -> None:

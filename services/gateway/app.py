@@ -12,6 +12,8 @@ from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.keys import RemoteKeys
 from services.gateway.proxy import Deadlines, Proxy, Service
 from services.gateway.settings import GatewaySettings
+from services.gateway.surfaces.mcp import Mcp
+from services.gateway.surfaces.toolbox import Toolbox
 
 MAX_IMPORT = 4 << 30  # bytes of one import; passed on as they come, never held
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -37,6 +39,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     ingest = Service("ingest", str(settings.ingest_url).rstrip("/"))
     client = ServiceClient(memory.url, settings.service_key)
     proxy = Proxy()
+    mcp = Mcp(Toolbox(client))
     bounded = Deadlines(settings.gateway_wait, settings.gateway_idle, settings.gateway_total)
     endless = bounded._replace(total=None)
     read_wait = min(settings.gateway_wait, settings.gateway_read_wait)
@@ -60,7 +63,7 @@ def build(settings: GatewaySettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with client:
+        async with client, mcp.running():
             await proxy.open()
             try:
                 yield
@@ -72,7 +75,7 @@ def build(settings: GatewaySettings) -> FastAPI:
 
     return create_app(
         "gateway",
-        routers=[router],
+        routers=[mcp.routes(), router],
         holder=ServiceKey(settings.service_key, RemoteKeys(client)),
         allowed_hosts=settings.own_hosts,
         ready=ready,

@@ -20,6 +20,7 @@ METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 MEMORY = (
     "/api/episodes",
+    "/api/chat/sessions",
     "/api/embedding",
     "/api/blocklist",
     "/api/settings",

@@ -131,9 +131,11 @@ def main() -> None:
     machine = f"{os.cpu_count()} cores, {platform.machine()}"
     rows = [f"| {name} | {one['p50']:.1f} | {one['p95']:.1f} |" for name, one in figures.items()]
     text = (
-        f"# What memory adds before a backend is called, {options.episodes:,} episodes\n\n`python -m bench.chat_recall` "
-        f"on {machine}: milliseconds from sending a turn to its arrival at the backend. Target: memory adds <= "
-        f"{TARGET_MS:.0f} ms at p95.\n\n| turns | p50 ms | p95 ms |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+        f"# What memory adds before a backend is called, {options.episodes:,} episodes\n\n"
+        f"`python -m bench.chat_recall` on {machine}: milliseconds from sending a turn to its arrival at the backend. "
+        f"Target: memory adds <= {TARGET_MS:.0f} ms at p95.\n\n| turns | p50 ms | p95 ms |\n|---|---|---|\n"
+        + "\n".join(rows)
+        + "\n"
     )
     print(text)
     if options.json:

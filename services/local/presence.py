@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from anamnesis import installation
-from services.local import files
+from anamnesis.kit import files
 
 
 class ServiceState(BaseModel):

@@ -14,9 +14,10 @@ from pathlib import Path
 import httpx
 
 from anamnesis import installation
+from anamnesis.kit import files
 from anamnesis.kit.auth import new_key
 from anamnesis.kit.errors import from_wire
-from services.local import files, presence
+from services.local import presence
 from services.local.child import Child, Spec, State
 from services.local.logfile import LogFile
 from services.local.screen import Screen

@@ -16,10 +16,13 @@ from anamnesis.kit.app import create_app
 from anamnesis.kit.auth import ServiceKey
 from anamnesis.kit.errors import Unavailable
 from services.memory.blocklist import Blocks
+from services.memory.chat.search import Search
+from services.memory.chat.sessions import Sessions
 from services.memory.door import Door
 from services.memory.embedding.service import Embedding
+from services.memory.endpoints import chat, episodes, search, state, transfer
 from services.memory.endpoints import embedding as embedding_endpoints
-from services.memory.endpoints import episodes, search, state, transfer
+from services.memory.endpoints import usefulness as usefulness_endpoints
 from services.memory.keys import StoredKeys, ensure_first_key
 from services.memory.removal import Remover
 from services.memory.search.hits import Hits
@@ -29,6 +32,7 @@ from services.memory.settings import MemorySettings
 from services.memory.stores.base import Store
 from services.memory.stores.mongo import MongoStore
 from services.memory.stores.sqlite import SqliteStore
+from services.memory.usefulness import Usefulness
 
 
 def choose_store(settings: MemorySettings) -> Store:
@@ -46,7 +50,9 @@ def build(settings: MemorySettings) -> FastAPI:
     embedding = Embedding(store, settings)
     registry_counts = _Redactions()
     door = Door(store, blocks, embedding, workers, settings.redact_entropy, registry_counts)
-    remover = Remover(store, blocks)
+    chats = Sessions(store, door, blocks)
+    usefulness = Usefulness(store)
+    remover = Remover(store, blocks, wipe=chats.forget, removed=usefulness.removed)
     hits = Hits(store)
     reranker = CrossEncoderReranker(settings.reranker) if settings.reranker is not None else None
     keys = StoredKeys(store)
@@ -66,6 +72,8 @@ def build(settings: MemorySettings) -> FastAPI:
             stack.push_async_callback(store.close)
             stack.push_async_callback(hits.close)
             await blocks.load(store)
+            await usefulness.load()
+            stack.push_async_callback(usefulness.close)
             first = await ensure_first_key(store, settings.api_key, settings.data)
             if first is not None:
                 sys.stdout.write(
@@ -75,10 +83,12 @@ def build(settings: MemorySettings) -> FastAPI:
             stack.push_async_callback(embedding.close)
             await embedding.open()
             settling = asyncio.create_task(_settle(embedding))
+            clearing = asyncio.create_task(chats.finish())
             opened = True
             yield
             opened = False
             settling.cancel()
+            clearing.cancel()
 
     async def ready() -> None:
         if not opened:
@@ -90,7 +100,9 @@ def build(settings: MemorySettings) -> FastAPI:
         "memory",
         routers=[
             episodes.routes(store, door, remover, blocks, embedding),
-            search.routes(Recall(store, embedding, hits, reranker)),
+            search.routes(Recall(store, embedding, hits, reranker, usefulness.unused)),
+            usefulness_endpoints.routes(usefulness),
+            chat.routes(chats, Search(chats, workers)),
             transfer.routes(store, door),
             embedding_endpoints.routes(embedding),
             state.routes(store, keys),

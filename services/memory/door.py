@@ -54,6 +54,16 @@ Redacted = dict[str, str | EpisodeSource | tuple[str, ...] | None]
 """Fields of an episode, by name."""
 
 
+class Text(NamedTuple):
+    """Words on their way in that are no episode."""
+
+    text: str
+    most: int
+    """Characters that are kept."""
+    name: bool = False
+    """A project or an instance, which is redacted as those of episodes are, so that they stay the same."""
+
+
 class _Cleaned(NamedTuple):
     create: EpisodeCreate
     redactions: int
@@ -161,6 +171,21 @@ class Door:
 
         return await asyncio.get_running_loop().run_in_executor(self.workers, all_of_them)
 
+    async def clean_texts(self, texts: Sequence[Text]) -> list[str]:
+        """Texts without secrets and without what cannot be stored, in order; a private one says so."""
+
+        def all_of_them() -> list[str]:
+            counts: Counter[str] = Counter()
+            cleaned = []
+            for text, most, name in texts:
+                done = redact(_storable(text), entropy=self.entropy and not name)
+                counts.update(done.counts)
+                cleaned.append(done.text[:most].strip() or ("(private)" if text.strip() else ""))
+            self.count_redactions(counts)
+            return cleaned
+
+        return await asyncio.get_running_loop().run_in_executor(self.workers, all_of_them)
+
     async def patch(self, episode_id: str, patch: EpisodePatch) -> Episode:
         """Change fields of one episode. Raises `NotFound`, or `Conflict` when its twin exists or was forgotten."""
         async with self.held.hold({episode_id}):
@@ -260,6 +285,11 @@ def content_hash(summary: str, raw_exchange: str | None) -> str:
     digest.update(b"\x00")
     digest.update((raw_exchange or "").encode())
     return digest.hexdigest()
+
+
+def _storable(text: str) -> str:
+    """Without NUL and lone surrogates, which models do write and databases do not take."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def _content(one: Episode) -> tuple[str, str]:

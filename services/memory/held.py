@@ -24,7 +24,7 @@ class Held:
                 async with asyncio.timeout(PATIENCE):
                     await self._released.wait_for(lambda: self._ids.isdisjoint(ids))
             except TimeoutError:
-                raise Busy("these episodes are being written by another request; try again in a moment") from None
+                raise Busy("this is being written by another request; try again in a moment") from None
             self._ids |= ids
         try:
             yield

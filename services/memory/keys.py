@@ -1,12 +1,12 @@
 """API keys in the store: looking one up, and making the first."""
 
-import os
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from anamnesis.contracts.base import now
 from anamnesis.contracts.keys import Identity, KeyRecord, Scope
+from anamnesis.kit import files
 from anamnesis.kit.auth import key_hash, new_key
 from anamnesis.kit.settings import presentable
 from services.memory.stores.base import Store
@@ -77,11 +77,4 @@ def _keep(path: Path, key: str) -> None:
     if _kept(path) == key:
         path.chmod(0o600)
         return
-    temporary = path.with_suffix(".new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(key + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    files.replace(path, key + "\n")

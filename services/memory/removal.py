@@ -6,7 +6,7 @@ of them. Why is in `docs/decisions/0010-forgetting.md`.
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from anamnesis.contracts.base import now
@@ -21,12 +21,23 @@ PATIENCE = 15.0
 """Seconds for which a search index that lags, and writers that bring copies in, are waited for."""
 _PAUSE = 0.25
 
+Wipe = Callable[[Mapping[str, Episode | None]], Awaitable[None]]
+"""Takes the words of episodes, by id, out of what is kept beside them; none = gone already. Safe to repeat."""
+
+
+async def nothing_to_wipe(_: Mapping[str, Episode | None]) -> None:
+    """Where episodes are all that there is."""
+
 
 @dataclass(frozen=True)
 class Remover:
     store: Store
     blocks: Blocks
     patience: float = PATIENCE
+    wipe: Wipe = nothing_to_wipe
+    """What forgetting has to do beside the store: conversations that show an episode."""
+    removed: Callable[[Sequence[str]], None] = lambda episode_ids: None
+    """Told of what the store has removed."""
 
     async def delete(self, episode_id: str, block: bool) -> None:
         """Remove one episode; with `block` it does not come back. Raises `NotFound`."""
@@ -57,6 +68,7 @@ class Remover:
             ids.update(dict.fromkeys(found))
             hashes.update(dict.fromkeys(one.content_hash for one in found.values()))
             blocked.update((item.blocked_id, item) for item in (entry(one, "forgotten") for one in found.values()))
+            await self.wipe(found)  # while it is known where they came from: a crash here is repeated from the start
             return await self._remove(list(found), list(blocked.values()))
 
         vectors = await take(await self._kin(ids, hashes))
@@ -70,6 +82,7 @@ class Remover:
             if time.monotonic() > until:
                 raise Unavailable("something of it is still found; forget it again in a moment", proof.model_dump())
             await asyncio.sleep(_PAUSE)
+        await self.wipe(dict.fromkeys(ids))  # what was written before all writers knew that they are blocked
         return ForgetReceipt(
             episode_id=episode_id,
             content_hash=(before[-1].content_hash or "") if present is None else present.content_hash,
@@ -112,6 +125,7 @@ class Remover:
                 self.blocks.doubt(added)
                 raise
             self.blocks.confirm(removal.block)
+        self.removed(episode_ids)
         return vectors
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.episodes import ForgetProof
 from anamnesis.kit.errors import Conflict, Invalid, NotFound, Unavailable
-from services.memory.stores.base import BLOCKLIST, SCAN_BYTES, Filter, Inserted, Removal, Store
+from services.memory.stores.base import BLOCKLIST, SCAN_BYTES, USEFULNESS, Edit, Filter, Inserted, Removal, Store
 from tests.contract.conftest import MakeStore
 from tests.contract.oracle import passes
 from tests.contract.records import DIMENSION, MODEL, OTHER, START, make_record, make_vectors
@@ -503,6 +503,92 @@ async def test_documents_are_listed_by_prefix_in_order(store: Store) -> None:
     assert [one.key for one in await store.list("offsets")] == sorted(keys)
     assert [one.key for one in await store.list("offsets", "a/")] == ["a/1", "a/2", "a/\U0010ffff"]
     assert [one.key for one in await store.list("offsets", "a%")] == ["a%"]
+
+
+_KEYS = ["b", "a/2", "a/1", "a/10", "a", "a/\ud7ff", "a/\ue000", "a/\U0010ffff", "a/\U0010ffffz", "a0", "ab"]
+
+
+@pytest.mark.parametrize("prefix", ["", "a/", "a/1", "a/\ud7ff", "a/\U0010ffff", "c"])
+async def test_pages_of_documents_are_cut_from_one_order(store: Store, prefix: str) -> None:
+    """Whatever the prefix, in both directions: pages by the last key, pages by number, and the count agree."""
+    await store.write_many("pages", {key: {} for key in _KEYS})
+    await store.write("pagesz", "a/3", {})
+    ordered = sorted(key for key in _KEYS if key.startswith(prefix))
+    assert await store.count("pages", prefix) == len(ordered)
+    for reverse in (False, True):
+        wanted = ordered[::-1] if reverse else ordered
+        paged: list[str] = []
+        while found := await store.list("pages", prefix, after=paged[-1] if paged else None, limit=2, reverse=reverse):
+            assert len(found) <= 2
+            paged += [one.key for one in found]
+        assert paged == wanted
+        assert [one.key for one in await store.list("pages", prefix, reverse=reverse)] == wanted
+        for skip in range(len(wanted) + 1):
+            found = await store.list("pages", prefix, skip=skip, limit=3, reverse=reverse)
+            assert [one.key for one in found] == wanted[skip : skip + 3]
+
+
+async def test_a_page_may_begin_behind_a_key_that_is_gone(store: Store) -> None:
+    """What was deleted since the page before it changes nothing for the next one."""
+    await store.write_many("pages", {key: {} for key in ("a", "b", "d")})
+    assert [one.key for one in await store.list("pages", after="c", limit=5)] == ["d"]
+    assert [one.key for one in await store.list("pages", after="c", limit=5, reverse=True)] == ["b", "a"]
+    assert await store.list("pages", "a", after="b", limit=5) == []
+
+
+async def test_a_page_of_documents_is_bounded_by_bytes(store: Store) -> None:
+    """Large documents make a short page, never an empty one; without a limit all of them come."""
+    large: JsonObject = {"text": "x" * (SCAN_BYTES // 2)}
+    await store.write_many("pages", {f"{n}": large for n in range(5)})
+    assert [one.key for one in await store.list("pages", limit=5)] == ["0", "1"]
+    assert [one.key for one in await store.list("pages", after="1", limit=1)] == ["2"]
+    assert len(await store.list("pages")) == 5
+
+
+async def test_edits_are_made_together_or_not_at_all(store: Store) -> None:
+    """Documents of several kinds are written and deleted at once; one stale version keeps all as they were."""
+    await store.write("one", "a", {"n": 1})
+    await store.write("one", "gone", {})
+    assert await store.edit(
+        [
+            Edit("one", "a", {"n": 2}, expect=1),
+            Edit("two", "new", {"n": 1}, expect=0),
+            Edit("two", "free", {"n": 1}),
+            Edit("one", "gone", None),
+            Edit("one", "never", None),
+        ]
+    )
+    assert await store.read("one", "a") == ("a", {"n": 2}, 2)
+    assert [one.key for one in await store.list("two")] == ["free", "new"]
+    assert await store.read("one", "gone") is None
+    for stale in (Edit("one", "a", {}, expect=1), Edit("two", "new", {}, expect=0), Edit("one", "b", {}, expect=1)):
+        assert not await store.edit([Edit("two", "free", None), Edit("two", "other", {}), stale])
+    assert [one.key for one in await store.list("two")] == ["free", "new"]
+    assert await store.read("one", "a") == ("a", {"n": 2}, 2)
+    assert await store.edit([])
+
+
+async def test_of_editors_at_once_one_gets_through(store: Store) -> None:
+    """Each reads the same version and writes two documents: the two stay those of one editor."""
+    for version in (0, 1):
+        done = await asyncio.gather(
+            *[store.edit([Edit("one", "a", {"by": n}, expect=version), Edit("two", "b", {"by": n})]) for n in range(6)]
+        )
+        assert sorted(done) == [False] * 5 + [True]
+        first, second = await store.read("one", "a"), await store.read("two", "b")
+        assert first is not None
+        assert second is not None
+        assert first.value == second.value == {"by": done.index(True)}
+
+
+async def test_counts_of_use_go_with_their_episode(store: Store) -> None:
+    """Removing an episode removes the document that counts its use, and no other."""
+    await store.insert([make_record("ep_a"), make_record("ep_b")])
+    await store.write_many(USEFULNESS, {"ep_a": {}, "ep_b": {}})
+    await store.write("other", "ep_a", {})
+    await store.remove(Removal(("ep_a",)))
+    assert [one.key for one in await store.list(USEFULNESS)] == ["ep_b"]
+    assert await store.read("other", "ep_a") is not None
 
 
 async def test_deleting_a_document(store: Store) -> None:

@@ -5,13 +5,14 @@ from urllib.parse import quote
 
 from anamnesis.contracts.base import now
 from anamnesis.contracts.chat import (
+    ChatBegun,
     ChatRequest,
     ChatSession,
     ChatSessionCreate,
     ChatSessionPage,
     ChatSessionTurns,
     ChatTurn,
-    ChatTurnBegin,
+    TurnBegin,
     TurnState,
 )
 from anamnesis.kit.client import ServiceClient
@@ -46,10 +47,15 @@ class Sessions:
         page = await self._memory.get("/api/chat/sessions", ChatSessionPage, {"limit": limit})
         return page.sessions
 
-    async def begin(self, session_id: str, message: str, remember: bool) -> ChatTurn:
+    async def begin(self, session_id: str, message: str, remember: bool) -> tuple[ChatBegun, ChatTurn]:
         """The next turn, kept as running: what was asked is safe from here on."""
-        body = ChatTurnBegin(asked=message, started_at=now(), remember=remember)
-        return await self._memory.request("POST", f"/api/chat/sessions/{quote(session_id)}/turns", ChatTurn, body=body)
+        body = TurnBegin(asked=message, started_at=now(), remember=remember)
+        path = f"/api/chat/sessions/{quote(session_id)}/turns"
+        begun = await self._memory.request("POST", path, ChatBegun, body=body)
+        turn = ChatTurn(
+            turn=begun.turn, asked=message, state=TurnState.RUNNING, started_at=body.started_at, remember=remember
+        )
+        return begun, turn
 
     async def save(self, session_id: str, turn: ChatTurn, within: float = SAVE_WITHIN) -> ChatTurn:
         """Keep a turn as it stands; safe to repeat."""

@@ -63,7 +63,7 @@ class Turns:
         """Begin a turn: from here on what was asked is kept. Raises what memory reports."""
         session = await self._sessions.open(request)
         earlier = await self._sessions.read(session.session_id) if session.turns else None
-        turn = await self._sessions.begin(session.session_id, request.message, request.memory)
+        begun, turn = await self._sessions.begin(session.session_id, request.message, request.memory)
         ask = Ask(
             messages=(
                 *history(earlier.turns if earlier else (), self._tokens),
@@ -73,7 +73,7 @@ class Turns:
             max_tokens=request.max_tokens,
             temperature=request.temperature,
         )
-        running = Running(self, request, identity, session, turn)
+        running = Running(self, request, identity, session, begun, turn)
         running.task = asyncio.create_task(running.run(ask), name="turn")
         self._running.add(running)
         running.task.add_done_callback(lambda _: self._running.discard(running))
@@ -116,12 +116,19 @@ class Running:
     task: "asyncio.Task[None]"
 
     def __init__(
-        self, turns: Turns, request: ChatRequest, identity: Identity, session: ChatSession, turn: ChatTurn
+        self,
+        turns: Turns,
+        request: ChatRequest,
+        identity: Identity,
+        session: ChatSession,
+        begun: ChatBegun,
+        turn: ChatTurn,
     ) -> None:
         self._turns = turns
         self._request = request
         self._identity = identity
         self._session = session
+        self._begun = begun
         self._turn = turn
         self._events: asyncio.Queue[TurnEvent | AnamnesisError] = asyncio.Queue(MAX_EVENTS)
         self._stopped = False
@@ -191,9 +198,8 @@ class Running:
         said: list[str] = []
         failure: AnamnesisError | None = None
         state = TurnState.FAILED
-        begun = ChatBegun(session_id=self.session_id, turn=self._turn.turn, title=self._session.title)
         try:
-            await self.tell("session", begun)
+            await self.tell("session", self._begun)
             answer = await self._turns.answer(ask, self._request, self._identity, self)
             self._turn = self._turn.model_copy(update={"backend": answer.backend, "model": answer.model})
             await self._read(answer, said)

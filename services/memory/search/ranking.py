@@ -18,6 +18,8 @@ from services.memory.stores.base import Candidate
 DAY = 86_400.0  # seconds
 SUPERSEDED = "superseded"
 """The term that lowers a superseded episode below its successor."""
+UNUSED = "unused"
+"""The term that lowers an episode which was put forward often and never of use."""
 _MARGIN = 1e-6
 """By how much a superseded episode ends below its successor."""
 
@@ -39,6 +41,10 @@ class Weights:
     recency: float = 0.01
     """For an episode of this moment; halves with every half-life. No more than a tie-break."""
     half_life: float = 90 * DAY  # seconds
+    unused: float = 0.05
+    """By how much an episode sinks at most that was often put forward and never of use. Chosen to decide between
+    near equals and no more; not measured, as no benchmark holds reports of use.
+    """
 
 
 DEFAULT = Weights()
@@ -82,11 +88,13 @@ def rank(
     weights: Weights = DEFAULT,
     successors: Mapping[str, str] | None = None,
     most: int | None = None,
+    unused: Mapping[str, float] | None = None,
 ) -> list[Ranked]:
     """Order candidates, the best first and at most so many; ties by event time (newest first), then by id.
 
     `now` is in seconds since the epoch. `successors` tells which episode superseded which, and each superseded
-    one then ends below its successor; where it is not known, superseded episodes end below all others.
+    one then ends below its successor; where it is not known, superseded episodes end below all others. `unused`
+    tells how far episodes sink that were never of use (0..1); where there is none, nothing changes.
     The order does not depend on the order of the input.
     """
     pool = sorted(candidates, key=lambda one: one.episode_id)
@@ -102,11 +110,16 @@ def rank(
         ("recency", np.exp2(-ages / weights.half_life), weights.recency),
     ]
     scores = np.sum([values * weight for _, values, weight in columns], axis=0)
+    known = unused if unused and weights.unused else {}
+    sinking = {at: known[one.episode_id] for at, one in enumerate(pool) if known.get(one.episode_id)}
+    for at, value in sinking.items():
+        scores[at] -= value * weights.unused
     values = np.stack([values for _, values, _ in columns], axis=1)
     names, factors = [name for name, _, _ in columns], [weight for _, _, weight in columns]
 
     def terms(at: int) -> Terms:
-        return tuple(zip(names, values[at].tolist(), factors, strict=True))
+        found = tuple(zip(names, values[at].tolist(), factors, strict=True))
+        return (*found, (UNUSED, sinking[at], -weights.unused)) if at in sinking else found
 
     return _best(pool, scores, terms, successors, most)
 

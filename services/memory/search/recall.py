@@ -5,7 +5,7 @@ nothing reaches the floor, fill the token budget, and remember what was retrieve
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,6 +33,8 @@ class Recall:
     embedder: QueryEmbedder
     hits: Hits
     reranker: Reranker | None = None
+    unused: Callable[[Iterable[str]], Mapping[str, float]] = lambda episode_ids: {}
+    """How far episodes sink because they were never of use."""
 
     async def search(self, request: SearchRequest) -> SearchResponse:
         """Answer one search; every hit is counted, soon after."""
@@ -68,7 +70,8 @@ class Recall:
         superseded = await self.store.get(old) if old else {}
         successors = {one.episode_id: one.superseded_by for one in superseded.values() if one.superseded_by}
         most = max(request.top_k, DEPTH)
-        ranked = rank(found, time.time(), successors=successors or None, most=most)
+        unused = self.unused(one.episode_id for one in found)
+        ranked = rank(found, time.time(), successors=successors or None, most=most, unused=unused)
         if self.reranker is None or not ranked:
             return ranked
         episodes = await self.store.get([one.candidate.episode_id for one in ranked[:DEPTH]])

@@ -1,7 +1,7 @@
 """What a store must do, and the values that go in and out of it.
 
 A store keeps episodes, the vectors of their windows per embedding model, and small state
-documents (settings, offsets, leases, keys, blocklist). It knows nothing of HTTP, of redaction or
+documents (settings, offsets, leases, keys, blocklist, chats). It knows nothing of HTTP, of redaction or
 of how text becomes vectors; `services.memory.search` decides how candidates are ranked.
 
 Every write is durable when its coroutine returns: a kill -9 afterwards loses nothing.
@@ -116,13 +116,27 @@ class Document(NamedTuple):
     version: int
 
 
+class Edit(NamedTuple):
+    """One state document to write or to delete, as a part of several that change together."""
+
+    kind: str
+    key: str
+    value: JsonObject | None
+    """None = it goes."""
+    expect: int | None = None
+    """The version that it must have (0 = must not exist); none = any."""
+
+
 SCAN_BYTES = 4 << 20
-"""Text after which a scan ends a batch, however few episodes hold it."""
+"""Text after which a scan ends a batch, and a list with a limit its page, however few records hold it."""
 
 IN_A_CIRCLE = "these supersede the episode that is to supersede them; make that one current first"
 
 BLOCKLIST = "blocklist"
 """The kind of state document that `Removal.block` makes."""
+
+USEFULNESS = "usefulness"
+"""The kind of state document that counts the use of an episode, by its id; it goes with the episode."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +201,7 @@ class Store(Protocol):
         """Remove episodes with their vectors (all models) and add to the blocklist, in one write.
 
         Returns how many episodes and how many vectors went. Episodes that were superseded by a
-        removed one are no longer superseded.
+        removed one are no longer superseded. Their documents of the kind `USEFULNESS` go too.
         """
 
     async def proof(self, episode_ids: Sequence[str], hashes: Sequence[str], blocked: Sequence[str]) -> ForgetProof:
@@ -255,7 +269,30 @@ class Store(Protocol):
     async def write_many(self, kind: str, values: Mapping[str, JsonObject]) -> None:
         """Write several documents of a kind in one durable write."""
 
-    async def list(self, kind: str, prefix: str = "") -> list[Document]:
-        """All documents of a kind whose key begins with `prefix`, in order of key."""
+    async def edit(self, edits: Sequence[Edit]) -> bool:
+        """Write and delete documents of any kinds in one durable write, each named once.
+
+        All of them, or none where one has not the version that is expected: false.
+        """
+
+    async def list(
+        self,
+        kind: str,
+        prefix: str = "",
+        *,
+        after: str | None = None,
+        skip: int = 0,
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> list[Document]:
+        """Documents of a kind whose key begins with `prefix`, in order of key, or backwards with `reverse`.
+
+        `after`: those that come behind this key in that order, which need not exist. With a `limit` at most so
+        many, and no more once they hold about `SCAN_BYTES`, so that a page fits into memory: whoever wants all of
+        them asks again behind the last one until there are none.
+        """
+
+    async def count(self, kind: str, prefix: str = "") -> int:
+        """How many documents of a kind have a key that begins with `prefix`."""
 
     async def delete(self, kind: str, key: str) -> bool: ...

@@ -5,7 +5,8 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 
 from anamnesis.contracts.base import JsonObject
-from services.memory.stores.base import Document
+from services.memory.stores.base import SCAN_BYTES, Document, Edit
+from services.memory.stores.prefix import end_of
 
 
 def read(connection: sqlite3.Connection, kind: str, key: str) -> Document | None:
@@ -36,14 +37,56 @@ def write_many(connection: sqlite3.Connection, kind: str, values: Mapping[str, J
         write(connection, kind, key, value)
 
 
-def list_(connection: sqlite3.Connection, kind: str, prefix: str) -> list[Document]:
-    """Those whose key begins with `prefix`, in order of key."""
-    found = connection.execute(
-        "SELECT key, value, version FROM documents "
-        "WHERE kind = :kind AND key >= :prefix AND substr(key, 1, length(:prefix)) = :prefix ORDER BY key",
-        {"kind": kind, "prefix": prefix},
+def edit(connection: sqlite3.Connection, edits: Sequence[Edit]) -> bool:
+    """Write and delete all of these, or nothing where one has not the version that is expected."""
+    for one in edits:
+        if one.expect is not None:
+            row = connection.execute(
+                "SELECT version FROM documents WHERE kind = ? AND key = ?", (one.kind, one.key)
+            ).fetchone()
+            if (0 if row is None else row[0]) != one.expect:
+                return False
+    for one in edits:
+        if one.value is None:
+            delete(connection, one.kind, one.key)
+        else:
+            write(connection, one.kind, one.key, one.value)
+    return True
+
+
+def list_(
+    connection: sqlite3.Connection,
+    kind: str,
+    prefix: str,
+    after: str | None = None,
+    skip: int = 0,
+    limit: int | None = None,
+    reverse: bool = False,
+) -> list[Document]:
+    """Those whose key begins with `prefix`, in order of key; see `base.Store.list`."""
+    where, values = _range(kind, prefix)
+    if after is not None:
+        where += " AND key < :after" if reverse else " AND key > :after"
+    cursor = connection.execute(
+        f"SELECT key, value, version FROM documents WHERE {where} ORDER BY key {'DESC' if reverse else 'ASC'} "  # noqa: S608
+        "LIMIT :limit OFFSET :skip",
+        {**values, "after": after, "limit": -1 if limit is None else limit, "skip": skip},
     )
-    return [_document(row) for row in found]
+    found: list[Document] = []
+    size = 0
+    for row in cursor:
+        found.append(_document(row))
+        size += len(row[1])
+        if limit is not None and size >= SCAN_BYTES:
+            break
+    cursor.close()
+    return found
+
+
+def count_all(connection: sqlite3.Connection, kind: str, prefix: str) -> int:
+    """How many have a key that begins with `prefix`."""
+    where, values = _range(kind, prefix)
+    return int(connection.execute(f"SELECT count(*) FROM documents WHERE {where}", values).fetchone()[0])  # noqa: S608
 
 
 def count(connection: sqlite3.Connection, kind: str, keys: Sequence[str]) -> int:
@@ -57,6 +100,20 @@ def count(connection: sqlite3.Connection, kind: str, keys: Sequence[str]) -> int
 
 def delete(connection: sqlite3.Connection, kind: str, key: str) -> bool:
     return connection.execute("DELETE FROM documents WHERE kind = ? AND key = ?", (kind, key)).rowcount > 0
+
+
+def remove(connection: sqlite3.Connection, kind: str, keys: Sequence[str]) -> None:
+    connection.execute(
+        "DELETE FROM documents WHERE kind = ? AND key IN (SELECT value FROM json_each(?))",
+        (kind, json.dumps(list(keys))),
+    )
+
+
+def _range(kind: str, prefix: str) -> tuple[str, dict[str, str | int | None]]:
+    """The condition that finds the keys which begin with `prefix` in the index, and its values."""
+    end = end_of(prefix)
+    where = "kind = :kind AND key >= :prefix" + (" AND key < :end" if end is not None else "")
+    return where, {"kind": kind, "prefix": prefix, "end": end}
 
 
 def _document(row: tuple[str, bytes, int]) -> Document:

@@ -28,6 +28,7 @@ from services.memory.stores.base import (
     CandidateQuery,
     Candidates,
     Document,
+    Edit,
     Filter,
     Inserted,
     Record,
@@ -460,9 +461,28 @@ class MongoStore:
     async def write_many(self, kind: str, values: Mapping[str, JsonObject]) -> None:
         await self._transact(lambda places, session: mongo_state.write_many(places.state, kind, values, session))
 
-    async def list(self, kind: str, prefix: str = "") -> "list[Document]":
+    async def edit(self, edits: Sequence[Edit]) -> bool:
+        return await self._transact(lambda places, session: mongo_state.edit(places.state, edits, session))
+
+    async def list(
+        self,
+        kind: str,
+        prefix: str = "",
+        *,
+        after: str | None = None,
+        skip: int = 0,
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> "list[Document]":
+        if limit is not None:
+            with within(READ_SECONDS):
+                return await mongo_state.list_(self._of(STATE), kind, prefix, after, skip, limit, reverse)
         async with self._link.long():
-            return await mongo_state.list_(self._of(STATE), kind, prefix)
+            return await mongo_state.list_(self._of(STATE), kind, prefix, after, skip, None, reverse)
+
+    async def count(self, kind: str, prefix: str = "") -> int:
+        with within(READ_SECONDS):
+            return await mongo_state.count_all(self._of(STATE), kind, prefix)
 
     async def delete(self, kind: str, key: str) -> bool:
         await self._lease.ensure()

@@ -3,7 +3,7 @@
     episodes            one document an episode, `_id` = its id
     vectors_<model>     one document a window, with the episode's filter fields repeated
     models              the embedding models that have a collection, with their dimension
-    state               settings, offsets, leases, keys, blocklist
+    state               settings, offsets, leases, keys, blocklist, chats
     lease               which memory service uses the database (see `mongo_lease`)
 
 Pure functions; talking to the server belongs to `mongo`.

@@ -7,14 +7,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from pymongo import ASCENDING, ReturnDocument, UpdateOne
+from pymongo import ASCENDING, DESCENDING, DeleteOne, ReturnDocument, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import DuplicateKeyError
 
 from anamnesis.contracts.base import JsonObject
-from services.memory.stores.base import Document
+from services.memory.stores.base import SCAN_BYTES, Document, Edit
 from services.memory.stores.mongo_documents import Stored
+from services.memory.stores.prefix import end_of
 
 State = AsyncCollection[Stored]
 
@@ -50,24 +51,64 @@ async def write_many(
     state: State, kind: str, values: Mapping[str, JsonObject], session: AsyncClientSession | None = None
 ) -> None:
     """Write documents whatever their versions are."""
-    updates = [
-        UpdateOne(
-            {"_id": _id(kind, key)},
-            {"$set": {"kind": kind, "key": key, "value": json.dumps(value)}, "$inc": {"version": 1}},
-            upsert=True,
-        )
-        for key, value in values.items()
-    ]
+    updates = [_put(kind, key, value) for key, value in values.items()]
     if updates:
         await state.bulk_write(updates, ordered=False, session=session)
 
 
-async def list_(state: State, kind: str, prefix: str) -> list[Document]:
-    """Those whose key begins with `prefix`, in order of key."""
-    query: Stored = {"kind": kind}
-    if prefix:
-        query["key"] = {"$gte": prefix, **_below(prefix)}
-    return [_document(one) for one in await state.find(query, sort=[("key", ASCENDING)]).to_list()]
+async def edit(state: State, edits: Sequence[Edit], session: AsyncClientSession) -> bool:
+    """Write and delete all of these, or nothing where one has not the version that is expected."""
+    expected = {_id(one.kind, one.key): one.expect for one in edits if one.expect is not None}
+    if expected:
+        query: Stored = {"_id": {"$in": list(expected)}}
+        versions = {
+            cast(str, found["_id"]): cast(int, found["version"])
+            async for found in state.find(query, {"version": 1}, session=session)
+        }
+        if any(versions.get(name, 0) != version for name, version in expected.items()):
+            return False
+    changes: list[UpdateOne | DeleteOne] = [
+        DeleteOne({"_id": _id(one.kind, one.key)}) if one.value is None else _put(one.kind, one.key, one.value)
+        for one in edits
+    ]
+    if changes:
+        await state.bulk_write(changes, ordered=False, session=session)
+    return True
+
+
+async def list_(
+    state: State,
+    kind: str,
+    prefix: str,
+    after: str | None = None,
+    skip: int = 0,
+    limit: int | None = None,
+    reverse: bool = False,
+) -> list[Document]:
+    """Those whose key begins with `prefix`, in order of key; see `base.Store.list`."""
+    query = _range(kind, prefix)
+    if after is not None:
+        behind: Stored = {"key": {"$lt": after} if reverse else {"$gt": after}}
+        query = {"$and": [query, behind]}
+    found: list[Document] = []
+    size = 0
+    order = [("key", DESCENDING if reverse else ASCENDING)]
+    async with state.find(query, sort=order, skip=skip, limit=limit or 0) as cursor:
+        async for one in cursor:
+            found.append(_document(one))
+            size += len(cast(str, one["value"]))
+            if limit is not None and size >= SCAN_BYTES:
+                break
+    return found
+
+
+async def count_all(state: State, kind: str, prefix: str) -> int:
+    """How many have a key that begins with `prefix`."""
+    return await state.count_documents(_range(kind, prefix))
+
+
+async def remove(state: State, kind: str, keys: Sequence[str], session: AsyncClientSession) -> None:
+    await state.delete_many({"_id": {"$in": [_id(kind, key) for key in keys]}}, session=session)
 
 
 async def count(state: State, kind: str, keys: Sequence[str]) -> int:
@@ -87,10 +128,15 @@ def _document(found: Stored) -> Document:
     return Document(cast(str, found["key"]), json.loads(cast(str, found["value"])), cast(int, found["version"]))
 
 
-def _below(prefix: str) -> Stored:
-    """The upper bound of all keys that begin with `prefix`; none where it ends in the last character there is."""
-    last = ord(prefix[-1])
-    if last == 0x10FFFF:
-        return {}
-    after = 0xE000 if last == 0xD7FF else last + 1  # past the surrogates, which are no characters
-    return {"$lt": prefix[:-1] + chr(after)}
+def _put(kind: str, key: str, value: JsonObject) -> UpdateOne:
+    change: Stored = {"$set": {"kind": kind, "key": key, "value": json.dumps(value)}, "$inc": {"version": 1}}
+    return UpdateOne({"_id": _id(kind, key)}, change, upsert=True)
+
+
+def _range(kind: str, prefix: str) -> Stored:
+    """Finds the keys which begin with `prefix` in the index."""
+    query: Stored = {"kind": kind}
+    if prefix:
+        end = end_of(prefix)
+        query["key"] = {"$gte": prefix} if end is None else {"$gte": prefix, "$lt": end}
+    return query

@@ -16,7 +16,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from anamnesis.kit.errors import Conflict, NotFound
 from services.memory.stores import mongo_documents as documents
 from services.memory.stores import mongo_state
-from services.memory.stores.base import BLOCKLIST, IN_A_CIRCLE, Inserted, Record, Removal, Vectors
+from services.memory.stores.base import BLOCKLIST, IN_A_CIRCLE, USEFULNESS, Inserted, Record, Removal, Vectors
 from services.memory.stores.mongo_documents import Stored
 
 MOST_BYTES = 16_000_000
@@ -131,6 +131,7 @@ async def remove(places: Places, removal: Removal, session: Session) -> tuple[in
     await mark(places, freed, None, session)
     gone = (await places.episodes.delete_many({"_id": {"$in": ids}}, session=session)).deleted_count
     windows = await drop_windows(places, ids, session)
+    await mongo_state.remove(places.state, USEFULNESS, ids, session)
     if removal.block:
         await mongo_state.write_many(places.state, BLOCKLIST, removal.block, session)
     return gone, windows, freed

@@ -19,9 +19,11 @@ from anamnesis.kit.errors import Busy, Invalid, Unavailable
 from services.memory.stores import document_sql, episode_sql, rows, vector_sql
 from services.memory.stores.base import (
     BLOCKLIST,
+    USEFULNESS,
     CandidateQuery,
     Candidates,
     Document,
+    Edit,
     Filter,
     Inserted,
     Record,
@@ -140,6 +142,7 @@ class SqliteStore:
 
         def job(connection: Connection, changes: list[Change]) -> tuple[int, int]:
             removed = episode_sql.remove(connection, changes, removal.episode_ids)
+            document_sql.remove(connection, USEFULNESS, removal.episode_ids)
             document_sql.write_many(connection, BLOCKLIST, removal.block)
             return removed
 
@@ -269,8 +272,25 @@ class SqliteStore:
     async def write_many(self, kind: str, values: Mapping[str, JsonObject]) -> None:
         await self._write(lambda connection, _: document_sql.write_many(connection, kind, values))
 
-    async def list(self, kind: str, prefix: str = "") -> list[Document]:
-        return await self._read(lambda connection: document_sql.list_(connection, kind, prefix))
+    async def edit(self, edits: Sequence[Edit]) -> bool:
+        return await self._write(lambda connection, _: document_sql.edit(connection, edits))
+
+    async def list(
+        self,
+        kind: str,
+        prefix: str = "",
+        *,
+        after: str | None = None,
+        skip: int = 0,
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> list[Document]:
+        return await self._read(
+            lambda connection: document_sql.list_(connection, kind, prefix, after, skip, limit, reverse)
+        )
+
+    async def count(self, kind: str, prefix: str = "") -> int:
+        return await self._read(lambda connection: document_sql.count_all(connection, kind, prefix))
 
     async def delete(self, kind: str, key: str) -> bool:
         return await self._write(lambda connection, _: document_sql.delete(connection, kind, key))

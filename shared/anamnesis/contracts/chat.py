@@ -147,11 +147,12 @@ class ChatTurn(Contract):
     """The episode that it became."""
 
 
-class ChatTurnBegin(Contract):
-    """The next turn of a session is to begin; the answer is the turn with its number."""
+class TurnBegin(Contract):
+    """The next turn of a session begins; answered by `ChatBegun`, whose number is this turn's alone."""
 
     asked: Message
     started_at: Moment
+    """Names the turn, beside its number: who writes it later on repeats it."""
     remember: bool = True
 
 

@@ -29,9 +29,10 @@ READING_PATHS = frozenset(
         "/api/embedding/texts",
         "/v1/embeddings",
         "/v1/messages/count_tokens",
+        "/mcp",
     }
 )
-"""Questions that are too long for a GET: a key of scope `read` may ask them."""
+"""Questions that are too long for a GET: a key of scope `read` may ask them. (Each tool of /mcp checks the rest.)"""
 RANK = {KeyScope.READ: 0, KeyScope.WRITE: 1, KeyScope.ADMIN: 2, KeyScope.SERVICE: 3}
 
 

@@ -69,12 +69,50 @@ def test_contributions_add_up_to_the_score(pool: list[Candidate]) -> None:
         assert all(reason.contribution == reason.value * reason.weight for reason in one.reasons)
 
 
+@given(pools, st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.floats(0, 1), max_size=30))
+def test_what_was_never_of_use_sinks_and_moves_nobody_else(pool: list[Candidate], unused: dict[str, float]) -> None:
+    """Scores of episodes that nothing was reported of stay to the bit, and so does their order; others only fall, by
+    at most the weight, and the term is visible.
+    """
+    current = [one._replace(superseded=False) for one in pool]
+    before = rank(current, NOW)
+    after = {one.candidate.episode_id: one for one in rank(current, NOW, unused=unused)}
+    for one in before:
+        name = one.candidate.episode_id
+        sunk = one.score - after[name].score
+        if unused.get(name):
+            assert sunk == pytest.approx(unused[name] * DEFAULT.unused, abs=1e-9)
+            assert after[name].terms == (*one.terms, ("unused", unused[name], -DEFAULT.unused))
+        else:
+            assert after[name] == one
+    others = [one.candidate.episode_id for one in before if not unused.get(one.candidate.episode_id)]
+    assert [name for name in after if name in others] == others
+
+
+@given(pools)
+def test_a_store_without_reports_ranks_as_if_there_were_none(pool: list[Candidate]) -> None:
+    """No reports, reports of other episodes, and reports that weigh nothing: scores, terms and order are the same."""
+    for unused in (None, {}, {"elsewhere": 1.0}, dict.fromkeys([one.episode_id for one in pool], 0.0)):
+        assert rank(pool, NOW, unused=unused) == rank(pool, NOW)
+    all_of_them = dict.fromkeys([one.episode_id for one in pool], 1.0)
+    assert rank(pool, NOW, Weights(unused=0.0), unused=all_of_them) == rank(pool, NOW, Weights(unused=0.0))
+
+
+def test_of_two_equals_the_one_that_was_of_use_comes_first() -> None:
+    """Never being of use decides between near equals, and not against a plain better match."""
+    near, far = candidate("a", 0.6, 6.0), candidate("b", 0.59, 6.0)
+    assert [one.candidate.episode_id for one in rank([near, far], NOW, unused={"a": 0.9})] == ["b", "a"]
+    worse = candidate("b", 0.4, 2.0)
+    assert [one.candidate.episode_id for one in rank([near, worse], NOW, unused={"a": 1.0})] == ["a", "b"]
+
+
 @given(pools, st.data())
 def test_a_superseded_episode_ends_below_its_successor(pool: list[Candidate], data: st.DataObject) -> None:
     """However well it matches and however long the chain, an old statement stays below its successor."""
     names = [one.episode_id for one in pool] or ["none"]
     successors = {one.episode_id: data.draw(st.sampled_from(names)) for one in pool if one.superseded}
-    order = [one.candidate.episode_id for one in rank(pool, NOW, DEFAULT, successors)]
+    unused = {name: data.draw(st.floats(0, 1)) for name in names}
+    order = [one.candidate.episode_id for one in rank(pool, NOW, DEFAULT, successors, unused=unused)]
     for old, new in successors.items():
         if not _circular(old, successors):
             assert order.index(new) < order.index(old)

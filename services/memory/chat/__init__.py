@@ -1,0 +1,1 @@
+"""Conversations: kept turn by turn, searched and exported."""

@@ -17,6 +17,8 @@ PREFIX = "/v1/"
 ANTHROPIC_PREFIX = "/v1/messages"
 MAX_ENVELOPE = 64 << 10  # bytes of an error that is put into another envelope; ours are far smaller
 
+MAX_MESSAGE = 4_000  # characters of a message with the reasons of all who were asked
+
 _OPENAI_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -35,15 +37,24 @@ _ANTHROPIC_TYPES = {
 def openai_error(status: int, error: ErrorBody) -> JsonObject:
     """`{"error": {"message", "type", "param", "code"}}`; `detail` goes along where there is one."""
     kind = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    body: JsonObject = {"message": error.message, "type": kind, "param": None, "code": error.code}
+    body: JsonObject = {"message": _explained(error), "type": kind, "param": None, "code": error.code}
     return {"error": body | ({"detail": error.detail} if error.detail is not None else {})}
 
 
 def anthropic_error(status: int, error: ErrorBody) -> JsonObject:
     """`{"type": "error", "error": {"type", "message"}}`; `detail` goes along where there is one."""
     kind = _ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
-    body: JsonObject = {"type": kind, "message": error.message}
+    body: JsonObject = {"type": kind, "message": _explained(error)}
     return {"type": "error", "error": body | ({"detail": error.detail} if error.detail is not None else {})}
+
+
+def _explained(error: ErrorBody) -> str:
+    """The message, with each backend's reason where it points to them: these clients show nothing but the message."""
+    tries = error.detail if isinstance(error.detail, list) else []
+    named = [one for one in tries if isinstance(one, dict) and one.keys() >= {"backend", "error"}]
+    reasons = [f"{one['backend']}: {one['error']}" for one in named]
+    reasons = [reason for reason in dict.fromkeys(reasons) if reason not in error.message]
+    return f"{error.message} ({'; '.join(reasons)})"[:MAX_MESSAGE] if reasons else error.message
 
 
 def dialect_of(path: str, headers: Headers) -> Dialect | None:

@@ -86,7 +86,7 @@ class Exchange(Response):
             await asyncio.gather(work, watch, return_exceptions=True)
 
     async def _exchange(self, send: Send) -> None:
-        answer = await self._answering.begin(self._asked.ask, *self._order)
+        answer = await self._answering.begin(self._asked.ask, *self._order, whole=not self._asked.stream)
         self._telling.said(Started(answer.model))  # a backend may say it again, or not at all
         try:
             if self._asked.stream:

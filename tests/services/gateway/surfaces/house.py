@@ -6,7 +6,6 @@ import contextlib
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
 
 import uvicorn
 from aiohttp import web
@@ -14,18 +13,17 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from anamnesis.contracts.base import now
-from anamnesis.contracts.chat import Attempt
 from anamnesis.contracts.embedding import CpuShare, EmbeddedTexts, EmbeddingConfig, EmbeddingModel, EmbedTexts
 from anamnesis.contracts.episodes import EpisodeSource, SearchHit, SearchRequest, SearchResponse, Trust
 from anamnesis.contracts.keys import Identity, KeyCheck, Scope
 from anamnesis.kit.app import create_app
 from anamnesis.kit.auth import ServiceKey, key_hash, new_key
 from anamnesis.kit.client import ServiceClient
-from anamnesis.kit.errors import BadRequest, UpstreamFailed
 from anamnesis.kit.keys import RemoteKeys
 from services.gateway.answering import Answering
-from services.gateway.backends.base import Ask, Backend, BackendFailure, Dialect, Endpoint, Piece, Started
+from services.gateway.backends.base import Ask, Backend, BackendFailure, Dialect, Endpoint, Piece
 from services.gateway.failover.chain import Chain
+from services.gateway.failover.walk import Deadlines
 from services.gateway.recall import Recall
 from services.gateway.surfaces import anthropic, embeddings, models, openai
 from services.gateway.surfaces.catalogue import Catalogue
@@ -86,60 +84,6 @@ class Scripted:
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...
-
-
-class _Begun(NamedTuple):
-    backend: str
-    endpoint: str
-    model: str
-    dialect: Dialect | None
-    attempts: tuple[Attempt, ...]
-    pieces: AsyncGenerator[Piece, None]
-
-
-class FirstThatSpeaks:
-    """Asks backends in turn, and holds an answer back until its first content."""
-
-    def __init__(self, backends: Sequence[Backend]) -> None:
-        self._backends = {backend.name: backend for backend in backends}
-
-    async def begin(self, ask: Ask, names: Sequence[str]) -> _Begun:
-        attempts: list[Attempt] = []
-        for name in names:
-            backend = self._backends[name.partition(":")[0]]
-            endpoint = backend.endpoints[0]
-            pieces = backend.answer(ask, endpoint)
-            held: list[Piece] = []
-            try:
-                async for piece in pieces:
-                    held.append(piece)
-                    if piece.commits:
-                        break
-                else:
-                    raise BackendFailure("said nothing")
-            except BackendFailure as failure:
-                if not failure.moves_on:
-                    raise BadRequest(f"{name}: {failure.reason}") from None
-                attempts.append(Attempt(backend=name, endpoint=endpoint.name, error=failure.reason))
-                continue
-            except asyncio.CancelledError:
-                await pieces.aclose()
-                raise
-            attempts.append(Attempt(backend=name, endpoint=endpoint.name))
-            model = next((piece.delta.model for piece in held if isinstance(piece.delta, Started)), "")
-            return _Begun(backend.name, endpoint.name, model, backend.dialect, tuple(attempts), _all(held, pieces))
-        reasons = "; ".join(f"{one.backend}: {one.error}" for one in attempts)
-        raise UpstreamFailed(f"no backend answered: {reasons}")
-
-
-async def _all(held: list[Piece], rest: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
-    try:
-        for piece in held:
-            yield piece
-        async for piece in rest:
-            yield piece
-    finally:
-        await rest.aclose()
 
 
 @dataclass
@@ -228,7 +172,7 @@ class House:
 
 @contextlib.asynccontextmanager
 async def house(
-    *backends: Scripted, counter: Counter | None = None, patience: Patience | None = None
+    *backends: Backend, counter: Counter | None = None, patience: Patience | None = None
 ) -> AsyncIterator[House]:
     """The surfaces, served as in production, in front of these backends in this order."""
     memory = Memory()
@@ -238,18 +182,21 @@ async def house(
     await site.start()
     host, port = runner.addresses[0][:2]
     client = ServiceClient(f"http://{host}:{port}", SecretStr(SERVICE_KEY))
-    answering = Answering(
-        cast(Chain, FirstThatSpeaks(backends)), Recall(client, wait=5.0, top_k=5, tokens=1000), client
-    )
+    chain = Chain(backends, Deadlines(first=20.0, idle=20.0, total=60.0))
+    answering = Answering(chain, Recall(client, wait=5.0, top_k=5, tokens=1000), client)
     catalogue = Catalogue(backends)
     desk = Desk(answering, backends, [backend.name for backend in backends], catalogue, patience)
     embedding = embeddings.Embeddings(client, within=10.0)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        for backend in backends:
+            await backend.open()
         yield
         await catalogue.close()
         await answering.close()
+        for backend in backends:
+            await backend.close()
 
     async def ready() -> None: ...
 

@@ -317,7 +317,7 @@ async def test_errors_become_the_clients_own() -> None:
                 await api.chat.completions.create(model="auto", messages=[USER])
             with pytest.raises(openai.InternalServerError, match="away: cannot be reached") as caught:
                 await api.chat.completions.create(model="away", messages=[USER])
-            assert (caught.value.status_code, caught.value.type) == (502, "server_error")
+            assert (caught.value.status_code, caught.value.type) == (503, "server_error")
             assert caught.value.request_id
             with pytest.raises(openai.NotFoundError, match="nothing at this path"):
                 await api.post("/chat/nothing", cast_to=object)
@@ -353,7 +353,7 @@ async def test_the_next_backend_is_asked_before_content() -> None:
 
 @pytest.mark.parametrize("script", [[BackendFailure("the connection broke")], []])
 async def test_an_answer_that_breaks_off_says_so(script: list[BackendFailure]) -> None:
-    """After content a failure, or an end that is none, is an error in the stream without [DONE], and a 502 without."""
+    """After content a failure, or an end that is none, is an error in the stream without [DONE]; whole, it fails."""
     backend = Scripted("first", [*HELLO[:2], *script])
     async with house(backend) as at, client(at) as api:
         stream = await api.chat.completions.create(model="auto", messages=[USER], stream=True)
@@ -366,7 +366,7 @@ async def test_an_answer_that_breaks_off_says_so(script: list[BackendFailure]) -
         with pytest.raises(openai.APIError, match="first broke off its answer"):
             await read()
         assert said == ["", "Hel"]
-        with pytest.raises(openai.InternalServerError, match="broke off"):
+        with pytest.raises(openai.InternalServerError, match="first: "):
             await api.chat.completions.create(model="auto", messages=[USER])
         async with aiohttp.ClientSession(headers={"X-API-Key": CALLER_KEY}) as http:
             body = {"messages": [USER], "stream": True}
@@ -374,6 +374,15 @@ async def test_an_answer_that_breaks_off_says_so(script: list[BackendFailure]) -
                 content = await answer.read()
     assert b"[DONE]" not in content
     assert content.rstrip().rpartition(b"\n")[2].startswith(b'data: {"error":')
+
+
+async def test_a_whole_answer_that_breaks_off_is_asked_of_the_next() -> None:
+    """Where nothing has been given out yet, half an answer is as good as none."""
+    half = Scripted("half", [*HELLO[:2], BackendFailure("the connection broke")])
+    async with house(half, Scripted("second", HELLO)) as at, client(at) as api:
+        raw = await api.chat.completions.with_raw_response.create(model="auto", messages=[USER])
+    assert raw.parse().choices[0].message.content == "Hello"
+    assert raw.headers["x-anamnesis-backend"] == "second"
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -438,7 +447,7 @@ async def test_nothing_is_sent_before_the_first_content(stream: bool) -> None:
         assert not answering.done()
         go_on.set()
         async with await answering as answer:
-            assert answer.status == 502
+            assert answer.status == 503
             assert "gave up" in (await answer.json())["error"]["message"]
 
 

@@ -17,6 +17,7 @@ from services.gateway import behind, events, latency
 from services.gateway.answering import Answering
 from services.gateway.backends import states
 from services.gateway.backends.choose import choose
+from services.gateway.backends.claude import Claude
 from services.gateway.chat import endpoints as chat
 from services.gateway.chat.remembering import Remembering
 from services.gateway.chat.sessions import Sessions
@@ -29,6 +30,10 @@ from services.gateway.failover.walk import Deadlines
 from services.gateway.proxy import Proxy, Service
 from services.gateway.recall import Recall
 from services.gateway.settings import GatewaySettings
+from services.gateway.surfaces import anthropic, embeddings, models, openai
+from services.gateway.surfaces.catalogue import Catalogue
+from services.gateway.surfaces.desk import Desk
+from services.gateway.surfaces.errors import DialectErrors
 from services.gateway.surfaces.mcp import Mcp
 from services.gateway.surfaces.toolbox import Toolbox
 
@@ -52,6 +57,10 @@ def build(settings: GatewaySettings) -> FastAPI:
     sessions = Sessions(client)
     remembering = Remembering(client, sessions)
     turns = Turns(answering, sessions, remembering, settings.chat_history, names)
+    catalogue = Catalogue(backends)
+    desk = Desk(answering, backends, names, catalogue)
+    embedding = embeddings.Embeddings(client, within=settings.gateway_read_wait)
+    counter = next((one for one in backends if isinstance(one, Claude)), None)
     mcp = Mcp(Toolbox(client))
 
     async def recall_latency() -> latency.Latency:
@@ -84,6 +93,7 @@ def build(settings: GatewaySettings) -> FastAPI:
             for backend in backends:
                 await backend.open()
                 opened.push_async_callback(backend.close)
+            opened.push_async_callback(catalogue.close)
             opened.push_async_callback(answering.close)
             await remembering.open()
             opened.push_async_callback(remembering.close)
@@ -102,6 +112,10 @@ def build(settings: GatewaySettings) -> FastAPI:
             pages.routes(Callers(client, ingest_client), csrf),
             chat.routes(turns),
             states.routes(states.States(backends)),
+            openai.routes(desk),
+            anthropic.routes(desk, counter),
+            embeddings.routes(embedding),
+            models.routes(catalogue, embedding),
             mcp.routes(),
             behind.routes(settings, proxy, memory, ingest),
         ],
@@ -111,4 +125,5 @@ def build(settings: GatewaySettings) -> FastAPI:
         lifespan=lifespan,
         larger=behind.LARGER,
     )
+    app.add_middleware(DialectErrors)
     return app

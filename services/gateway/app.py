@@ -10,6 +10,9 @@ from anamnesis.kit.app import create_app
 from anamnesis.kit.auth import READING_PATHS, ServiceKey
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.keys import RemoteKeys
+from services.gateway import feedback
+from services.gateway.chat.sessions import Sessions
+from services.gateway.hooks.service import Hooks
 from services.gateway.proxy import Deadlines, Proxy, Service
 from services.gateway.settings import GatewaySettings
 from services.gateway.surfaces.mcp import Mcp
@@ -41,6 +44,8 @@ def build(settings: GatewaySettings) -> FastAPI:
     client = ServiceClient(memory.url, settings.service_key)
     proxy = Proxy()
     mcp = Mcp(Toolbox(client))
+    ingest_client = ServiceClient(ingest.url, settings.service_key, pool=2)
+    hooks = Hooks(client, ingest_client, settings)
     bounded = Deadlines(settings.gateway_wait, settings.gateway_idle, settings.gateway_total)
     endless = bounded._replace(total=None)
     read_wait = min(settings.gateway_wait, settings.gateway_read_wait)
@@ -63,12 +68,14 @@ def build(settings: GatewaySettings) -> FastAPI:
             pass_on(prefix + "/{rest:path}", service, bounded)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with client, mcp.running():
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        hooks.open(app.state.metrics.registry)
+        async with client, ingest_client, mcp.running():
             await proxy.open()
             try:
                 yield
             finally:
+                await hooks.close()
                 await proxy.close()
 
     async def ready() -> None:
@@ -76,10 +83,11 @@ def build(settings: GatewaySettings) -> FastAPI:
 
     return create_app(
         "gateway",
-        routers=[mcp.routes(), router],
+        routers=[mcp.routes(), hooks.routes(), feedback.routes(client, Sessions(client)), router],
         holder=ServiceKey(settings.service_key, RemoteKeys(client)),
         allowed_hosts=settings.own_hosts,
         ready=ready,
         lifespan=lifespan,
+        before=[hooks.middleware],
         larger={"/api/episodes/import": MAX_IMPORT},
     )

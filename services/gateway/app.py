@@ -13,7 +13,7 @@ from anamnesis.kit.app import create_app
 from anamnesis.kit.auth import ServiceKey, key_hash, presented_key
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.keys import RemoteKeys
-from services.gateway import behind, events, latency
+from services.gateway import behind, events, feedback, latency
 from services.gateway.answering import Answering
 from services.gateway.backends import states
 from services.gateway.backends.choose import choose
@@ -27,6 +27,7 @@ from services.gateway.dashboard.callers import Callers
 from services.gateway.events import Events
 from services.gateway.failover.chain import Chain
 from services.gateway.failover.walk import Deadlines
+from services.gateway.hooks.service import Hooks
 from services.gateway.proxy import Proxy, Service
 from services.gateway.recall import Recall
 from services.gateway.settings import GatewaySettings
@@ -62,6 +63,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     embedding = embeddings.Embeddings(client, within=settings.gateway_read_wait)
     counter = next((one for one in backends if isinstance(one, Claude)), None)
     mcp = Mcp(Toolbox(client))
+    hooks = Hooks(client, ingest_client, settings)
 
     async def recall_latency() -> latency.Latency:
         return latency.of_route(app.state.metrics, behind.SEARCH)
@@ -84,7 +86,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         return ""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as opened:
             await opened.enter_async_context(client)
             await opened.enter_async_context(ingest_client)
@@ -98,6 +100,8 @@ def build(settings: GatewaySettings) -> FastAPI:
             await remembering.open()
             opened.push_async_callback(remembering.close)
             opened.push_async_callback(turns.close)
+            hooks.open(app.state.metrics.registry)
+            opened.push_async_callback(hooks.close)
             await opened.enter_async_context(mcp.running())
             opened.push_async_callback(told.close)
             yield
@@ -117,12 +121,15 @@ def build(settings: GatewaySettings) -> FastAPI:
             embeddings.routes(embedding),
             models.routes(catalogue, embedding),
             mcp.routes(),
+            hooks.routes(),
+            feedback.routes(client, sessions),
             behind.routes(settings, proxy, memory, ingest),
         ],
         holder=holder,
         allowed_hosts=settings.own_hosts,
         ready=ready,
         lifespan=lifespan,
+        before=[hooks.middleware],
         larger=behind.LARGER,
     )
     app.add_middleware(DialectErrors)

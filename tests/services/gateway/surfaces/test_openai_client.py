@@ -328,6 +328,20 @@ async def test_errors_become_the_clients_own() -> None:
             assert large.value.status_code == 413
 
 
+async def test_elsewhere_errors_keep_our_own_form() -> None:
+    """Only paths below /v1 speak another house's dialect of errors."""
+    async with (
+        house(Scripted("first", HELLO)) as at,
+        aiohttp.ClientSession() as http,
+        http.get(f"{at.url}/api/nothing") as ours,
+        http.get(f"{at.url}/v1/models") as theirs,
+    ):
+        assert set((await ours.json())["error"]) == {"code", "message", "detail"}
+        assert set((await theirs.json())["error"]) == {"code", "message", "type", "param"}
+        assert (ours.status, theirs.status) == (401, 401)
+        assert theirs.headers["WWW-Authenticate"] == "Bearer"
+
+
 async def test_the_next_backend_is_asked_before_content() -> None:
     """A backend that fails before it says anything is passed over, and the headers count it."""
     away = Scripted("away", [Piece(Started("x")), BackendFailure("connection refused")])
@@ -408,6 +422,24 @@ async def test_a_silent_stream_is_kept_alive_once_it_has_begun() -> None:
     assert lines[0].startswith(b"data:")
     assert b": keep-alive\n" in lines
     assert rest.endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_nothing_is_sent_before_the_first_content(stream: bool) -> None:
+    """However long a backend thinks, no comment commits an answer that may still become an error."""
+    go_on = asyncio.Event()
+    backend = Scripted("first", [Piece(Started("x")), go_on, BackendFailure("gave up")])
+    headers = {"X-API-Key": CALLER_KEY}
+    async with house(backend, patience=Patience(keep_alive=0.02)) as at, aiohttp.ClientSession(headers=headers) as http:
+        asking = http.post(f"{at.url}/v1/chat/completions", json={"messages": [USER], "stream": stream})
+        answering = asyncio.ensure_future(asking)
+        await asyncio.wait_for(backend.reached.wait(), 10)
+        await asyncio.sleep(0.3)  # many times the pause after which a comment would come
+        assert not answering.done()
+        go_on.set()
+        async with await answering as answer:
+            assert answer.status == 502
+            assert "gave up" in (await answer.json())["error"]["message"]
 
 
 async def test_a_slow_reader_is_dropped() -> None:

@@ -13,10 +13,11 @@ from anamnesis.kit.app import create_app
 from anamnesis.kit.auth import ServiceKey, key_hash, presented_key
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.keys import RemoteKeys
-from services.gateway import behind, events, latency
+from services.gateway import behind, events, feedback, latency
 from services.gateway.answering import Answering
 from services.gateway.backends import states
 from services.gateway.backends.choose import choose
+from services.gateway.backends.claude import Claude
 from services.gateway.chat import endpoints as chat
 from services.gateway.chat.remembering import Remembering
 from services.gateway.chat.sessions import Sessions
@@ -26,9 +27,14 @@ from services.gateway.dashboard.callers import Callers
 from services.gateway.events import Events
 from services.gateway.failover.chain import Chain
 from services.gateway.failover.walk import Deadlines
+from services.gateway.hooks.service import Hooks
 from services.gateway.proxy import Proxy, Service
 from services.gateway.recall import Recall
 from services.gateway.settings import GatewaySettings
+from services.gateway.surfaces import anthropic, embeddings, models, openai
+from services.gateway.surfaces.catalogue import Catalogue
+from services.gateway.surfaces.desk import Desk
+from services.gateway.surfaces.errors import DialectErrors
 from services.gateway.surfaces.mcp import Mcp
 from services.gateway.surfaces.toolbox import Toolbox
 
@@ -52,7 +58,12 @@ def build(settings: GatewaySettings) -> FastAPI:
     sessions = Sessions(client)
     remembering = Remembering(client, sessions)
     turns = Turns(answering, sessions, remembering, settings.chat_history, names)
+    catalogue = Catalogue(backends)
+    desk = Desk(answering, backends, names, catalogue)
+    embedding = embeddings.Embeddings(client, within=settings.gateway_read_wait)
+    counter = next((one for one in backends if isinstance(one, Claude)), None)
     mcp = Mcp(Toolbox(client))
+    hooks = Hooks(client, ingest_client, settings)
 
     async def recall_latency() -> latency.Latency:
         return latency.of_route(app.state.metrics, behind.SEARCH)
@@ -75,7 +86,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         return ""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as opened:
             await opened.enter_async_context(client)
             await opened.enter_async_context(ingest_client)
@@ -84,10 +95,13 @@ def build(settings: GatewaySettings) -> FastAPI:
             for backend in backends:
                 await backend.open()
                 opened.push_async_callback(backend.close)
+            opened.push_async_callback(catalogue.close)
             opened.push_async_callback(answering.close)
             await remembering.open()
             opened.push_async_callback(remembering.close)
             opened.push_async_callback(turns.close)
+            hooks.open(app.state.metrics.registry)
+            opened.push_async_callback(hooks.close)
             await opened.enter_async_context(mcp.running())
             opened.push_async_callback(told.close)
             yield
@@ -102,13 +116,21 @@ def build(settings: GatewaySettings) -> FastAPI:
             pages.routes(Callers(client, ingest_client), csrf),
             chat.routes(turns),
             states.routes(states.States(backends)),
+            openai.routes(desk),
+            anthropic.routes(desk, counter),
+            embeddings.routes(embedding),
+            models.routes(catalogue, embedding),
             mcp.routes(),
+            hooks.routes(),
+            feedback.routes(client, sessions),
             behind.routes(settings, proxy, memory, ingest),
         ],
         holder=holder,
         allowed_hosts=settings.own_hosts,
         ready=ready,
         lifespan=lifespan,
+        before=[hooks.middleware],
         larger=behind.LARGER,
     )
+    app.add_middleware(DialectErrors)
     return app

@@ -38,7 +38,7 @@ class Feedback(Contract):
     helpful: bool
     episode_ids: tuple[EpisodeId, ...] = Field(default=(), max_length=MAX_VERDICTS)
     session: SessionId | None = None
-    turn: int | None = Field(default=None, ge=1, lt=2**31)
+    turn: int | None = Field(default=None, ge=1, le=10_000_000)
     """With `session` and without `episode_ids`: the episodes that this turn's answer made use of."""
 
     @model_validator(mode="after")

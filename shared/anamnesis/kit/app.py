@@ -48,11 +48,13 @@ def create_app(
     lifespan: Lifespan,
     max_body: int = MAX_BODY,
     larger: Mapping[str, int] = MappingProxyType({}),
+    before: Sequence[Middleware] = (),
 ) -> FastAPI:
     """Build a service's app.
 
     `ready` raises `Unavailable` while the service cannot do its work; `larger` names the paths that
-    take bodies over `max_body` bytes.
+    take bodies over `max_body` bytes. Middleware of the service's own stands `before` the door where keys are
+    asked for.
     """
     metrics = Metrics(service)
     app = FastAPI(
@@ -65,6 +67,7 @@ def create_app(
         middleware=[
             Middleware(Observe, metrics=metrics),
             Middleware(TrustedHosts, allowed=allowed_hosts),
+            *before,
             Middleware(DenyByDefault, holder=holder),
             Middleware(BodyLimit, limit=max_body, larger=larger),
         ],

@@ -204,7 +204,7 @@ async def test_the_total_deadline_holds_within_an_answer() -> None:
     """An answer that never ends is ended, however lively it is."""
     endless = one("endless", *words("x"), *[Piece(TextDelta("y"))] * 3, Stall())
     begun = await chain(endless, deadlines=Deadlines(first=5, idle=5, total=0.3)).begin(ASK, ["endless"])
-    with pytest.raises(BackendFailure, match="out of time after 0[.]3 s in all"):
+    with pytest.raises(BackendFailure, match=r"out of time after 0[.]3 s in all"):
         await said(begun)
 
 

@@ -34,6 +34,8 @@ from services.gateway.surfaces.token_count import Counter
 
 SERVICE_KEY = new_key()
 CALLER_KEY = new_key()
+READER_KEY = new_key()
+"""Of scope `read`."""
 MODEL = "tests/embedder"
 EPISODE = "ep_20261002_cc_deploys"
 REMEMBERED = "Deploys go out on Tuesdays after the smoke test."
@@ -106,9 +108,10 @@ class Memory:
 
     async def _check(self, request: web.Request) -> web.Response:
         check = KeyCheck.model_validate_json(await request.read())
-        if check.hash != key_hash(CALLER_KEY):
+        scope = {key_hash(CALLER_KEY): Scope.WRITE, key_hash(READER_KEY): Scope.READ}.get(check.hash)
+        if scope is None:
             return web.json_response({"error": {"code": "not_found", "message": "no such key"}}, status=404)
-        return web.json_response(text=Identity(key_id="k1", name="tests", scope=Scope.WRITE).model_dump_json())
+        return web.json_response(text=Identity(key_id="k1", name="tests", scope=scope).model_dump_json())
 
     async def _search(self, request: web.Request) -> web.Response:
         self.searches.append(SearchRequest.model_validate_json(await request.read()))

@@ -13,7 +13,7 @@ from anamnesis.contracts.base import JsonObject
 
 from ..backends.stands import CALL, HTTP, PIXEL, HttpStand, Scene, http_backend
 from ..upstreams import Upstream
-from .house import CALLER_KEY, REMEMBERED, House, house
+from .house import CALLER_KEY, READER_KEY, REMEMBERED, House, house
 
 WORDS = "Hello, Wörld"
 QUESTION = "When do deploys go out?"
@@ -27,12 +27,12 @@ async def stand(request: pytest.FixtureRequest) -> AsyncIterator[HttpStand]:
         yield HttpStand(name, upstream, dialect, http_backend(name, upstream.url), takes)
 
 
-def of_openai(at: House) -> Any:
-    return openai.AsyncOpenAI(base_url=f"{at.url}/v1", api_key=CALLER_KEY, max_retries=0, timeout=30)
+def of_openai(at: House, key: str = CALLER_KEY) -> Any:
+    return openai.AsyncOpenAI(base_url=f"{at.url}/v1", api_key=key, max_retries=0, timeout=30)
 
 
-def of_anthropic(at: House) -> Any:
-    return anthropic.AsyncAnthropic(base_url=at.url, api_key=CALLER_KEY, max_retries=0, timeout=30)
+def of_anthropic(at: House, key: str = CALLER_KEY) -> Any:
+    return anthropic.AsyncAnthropic(base_url=at.url, api_key=key, max_retries=0, timeout=30)
 
 
 async def test_words_through_openais_client(stand: HttpStand) -> None:
@@ -197,3 +197,20 @@ async def test_a_client_that_leaves_closes_the_upstream(stand: HttpStand) -> Non
         await stream.close()
         second = await stand.upstream.request(2)
         await asyncio.wait_for(second.left.wait(), 15)
+
+
+async def test_a_key_for_reading_asks_no_model(stand: HttpStand) -> None:
+    """A key of scope read embeds and counts, but asks no model: that costs its owner money."""
+    messages = [{"role": "user", "content": QUESTION}]
+    async with (
+        house(stand.backend) as at,
+        of_openai(at, READER_KEY) as one,
+        of_anthropic(at, READER_KEY) as other,
+    ):
+        assert len((await one.embeddings.create(model="auto", input="x")).data) == 1
+        assert (await other.messages.count_tokens(model="auto", messages=messages)).input_tokens > 5
+        with pytest.raises(openai.PermissionDeniedError, match="scope 'write'"):
+            await one.chat.completions.create(model="auto", messages=messages)
+        with pytest.raises(anthropic.PermissionDeniedError, match="scope 'write'"):
+            await other.messages.create(model="auto", max_tokens=9, messages=messages)
+    assert not stand.upstream.seen

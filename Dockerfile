@@ -19,6 +19,11 @@ RUN groupadd --gid 10001 anamnesis \
 WORKDIR /app
 
 FROM base AS light
+# The gateway runs a `claude` elsewhere through SSH where it is told to; no other image has a client.
+ARG WITH_SSH=
+RUN if [ -n "$WITH_SSH" ]; then \
+        apt-get update && apt-get install --yes --no-install-recommends openssh-client && rm -rf /var/lib/apt/lists/*; \
+    fi
 RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
     --mount=type=bind,source=requirements-light.lock,target=/tmp/requirements.lock \
     pip install --no-deps --require-hashes --root-user-action=ignore -r /tmp/requirements.lock

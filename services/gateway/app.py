@@ -1,40 +1,44 @@
-"""The gateway's app: who owns which path, and who may come in."""
+"""The gateway put together: who comes in, who answers a conversation, and what is passed on to whom."""
 
+import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
-from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import Response
+from fastapi import FastAPI, Request
 
+from anamnesis.contracts.embedding import EmbeddingConfig, ReembedStatus
+from anamnesis.contracts.episodes import EpisodeStats
+from anamnesis.contracts.ingest import IngestStatus
 from anamnesis.kit.app import create_app
-from anamnesis.kit.auth import READING_PATHS, ServiceKey
+from anamnesis.kit.auth import ServiceKey, key_hash, presented_key
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.keys import RemoteKeys
-from services.gateway import feedback
+from services.gateway import behind, events, feedback, latency
+from services.gateway.answering import Answering
+from services.gateway.backends import states
+from services.gateway.backends.choose import choose
+from services.gateway.backends.claude import Claude
+from services.gateway.chat import endpoints as chat
+from services.gateway.chat.remembering import Remembering
 from services.gateway.chat.sessions import Sessions
+from services.gateway.chat.turns import Turns
+from services.gateway.dashboard import pages
+from services.gateway.dashboard.callers import Callers
+from services.gateway.events import Events
+from services.gateway.failover.chain import Chain
+from services.gateway.failover.walk import Deadlines
 from services.gateway.hooks.service import Hooks
-from services.gateway.proxy import Deadlines, Proxy, Service
+from services.gateway.proxy import Proxy, Service
+from services.gateway.recall import Recall
 from services.gateway.settings import GatewaySettings
+from services.gateway.surfaces import anthropic, embeddings, models, openai
+from services.gateway.surfaces.catalogue import Catalogue
+from services.gateway.surfaces.desk import Desk
+from services.gateway.surfaces.errors import DialectErrors
 from services.gateway.surfaces.mcp import Mcp
 from services.gateway.surfaces.toolbox import Toolbox
 
-MAX_IMPORT = 4 << 30  # bytes of one import; passed on as they come, never held
-METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-
-MEMORY = (
-    "/api/episodes",
-    "/api/chat/sessions",
-    "/api/embedding",
-    "/api/blocklist",
-    "/api/settings",
-    "/api/state",
-    "/api/leases",
-    "/api/keys",
-)
-INGEST = ("/api/jsonl",)
-SEARCH = "/api/episodes/search"
-ENDLESS = ("/api/episodes/export", "/api/episodes/import")
-"""Paths of memory whose bodies may be larger and take longer than any bound."""
+LOOK = 5.0  # seconds that a service may take to say how it stands, for the pages that are open
 
 
 def build(settings: GatewaySettings) -> FastAPI:
@@ -42,52 +46,91 @@ def build(settings: GatewaySettings) -> FastAPI:
     memory = Service("memory", str(settings.memory_url).rstrip("/"))
     ingest = Service("ingest", str(settings.ingest_url).rstrip("/"))
     client = ServiceClient(memory.url, settings.service_key)
+    ingest_client = ServiceClient(ingest.url, settings.service_key)
+    holder = ServiceKey(settings.service_key, RemoteKeys(client))
     proxy = Proxy()
+
+    backends = choose(settings, os.environ)
+    names = tuple(backend.name for backend in backends)
+    chain = Chain(backends, Deadlines(settings.chat_first, settings.chat_idle, settings.chat_total))
+    recall = Recall(client, wait=settings.recall_wait, top_k=settings.recall_top_k, tokens=settings.recall_tokens)
+    answering = Answering(chain, recall, client)
+    sessions = Sessions(client)
+    remembering = Remembering(client, sessions)
+    turns = Turns(answering, sessions, remembering, settings.chat_history, names)
+    catalogue = Catalogue(backends)
+    desk = Desk(answering, backends, names, catalogue)
+    embedding = embeddings.Embeddings(client, within=settings.gateway_read_wait)
+    counter = next((one for one in backends if isinstance(one, Claude)), None)
     mcp = Mcp(Toolbox(client))
-    ingest_client = ServiceClient(ingest.url, settings.service_key, pool=2)
     hooks = Hooks(client, ingest_client, settings)
-    bounded = Deadlines(settings.gateway_wait, settings.gateway_idle, settings.gateway_total)
-    endless = bounded._replace(total=None)
-    read_wait = min(settings.gateway_wait, settings.gateway_read_wait)
 
-    def pass_on(path: str, service: Service, deadlines: Deadlines) -> None:
-        async def forward(request: Request) -> Response:
-            reads = request.method == "GET" or path in READING_PATHS
-            return proxy.forward(request, service, deadlines._replace(wait=read_wait) if reads else deadlines)
+    async def recall_latency() -> latency.Latency:
+        return latency.of_route(app.state.metrics, behind.SEARCH)
 
-        # The service behind describes its paths itself; repeating them here would only go stale.
-        router.add_api_route(path, forward, methods=METHODS, response_class=Response, include_in_schema=False)
+    told = Events(
+        {
+            "stats": lambda: client.get("/api/episodes/stats", EpisodeStats, deadline=LOOK),
+            "embedding": lambda: client.get("/api/embedding/config", EmbeddingConfig, deadline=LOOK),
+            "reembed": lambda: client.get("/api/episodes/reembed/status", ReembedStatus, deadline=LOOK),
+            "ingest": lambda: ingest_client.get("/api/jsonl/status", IngestStatus, deadline=LOOK),
+            "latency": recall_latency,
+        }
+    )
 
-    router = APIRouter()
-    for path in ENDLESS:
-        pass_on(path, memory, endless)
-    pass_on(SEARCH, memory, bounded)
-    for service, prefixes in ((memory, MEMORY), (ingest, INGEST)):
-        for prefix in prefixes:
-            pass_on(prefix, service, bounded)
-            pass_on(prefix + "/{rest:path}", service, bounded)
+    async def allowed(request: Request) -> bool:
+        key = presented_key(request)
+        return key is not None and await holder.identify(key_hash(key)) is not None
+
+    def csrf(request: Request) -> str:
+        return ""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         hooks.open(app.state.metrics.registry)
-        async with client, ingest_client, mcp.running():
+        async with AsyncExitStack() as opened:
+            await opened.enter_async_context(client)
+            await opened.enter_async_context(ingest_client)
             await proxy.open()
-            try:
-                yield
-            finally:
-                await hooks.close()
-                await proxy.close()
+            opened.push_async_callback(proxy.close)
+            for backend in backends:
+                await backend.open()
+                opened.push_async_callback(backend.close)
+            opened.push_async_callback(catalogue.close)
+            opened.push_async_callback(answering.close)
+            await remembering.open()
+            opened.push_async_callback(remembering.close)
+            opened.push_async_callback(turns.close)
+            await opened.enter_async_context(mcp.running())
+            opened.push_async_callback(hooks.close)
+            opened.push_async_callback(told.close)
+            yield
 
     async def ready() -> None:
         await proxy.require_ready(memory)
 
-    return create_app(
+    app = create_app(
         "gateway",
-        routers=[mcp.routes(), hooks.routes(), feedback.routes(client, Sessions(client)), router],
-        holder=ServiceKey(settings.service_key, RemoteKeys(client)),
+        routers=[
+            events.routes(told, allowed),
+            pages.routes(Callers(client, ingest_client), csrf),
+            chat.routes(turns),
+            states.routes(states.States(backends)),
+            openai.routes(desk),
+            anthropic.routes(desk, counter),
+            embeddings.routes(embedding),
+            models.routes(catalogue, embedding),
+            mcp.routes(),
+            hooks.routes(),
+            feedback.routes(client, sessions),
+            behind.routes(settings, proxy, memory, ingest),
+        ],
+        holder=holder,
         allowed_hosts=settings.own_hosts,
         ready=ready,
         lifespan=lifespan,
         before=[hooks.middleware],
-        larger={"/api/episodes/import": MAX_IMPORT},
+        larger=behind.LARGER,
     )
+    app.add_middleware(DialectErrors)
+    return app

@@ -1,10 +1,32 @@
 """What can be set about the gateway."""
 
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, HttpUrl, PositiveFloat, SecretStr
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, HttpUrl, PositiveFloat, SecretStr
+from pydantic_settings import NoDecode
 
-from anamnesis.kit.settings import Settings, StrList
+from anamnesis.kit.settings import Settings, StrList, split
+from services.gateway.backends.endpoints import endpoint
+
+BackendKind = Literal["anamnesis-gpt", "openai", "ollama", "claude", "claude-cli"]
+
+
+def _each_once(kinds: tuple[BackendKind, ...]) -> tuple[BackendKind, ...]:
+    if len(set(kinds)) < len(kinds):
+        raise ValueError("name each backend once")
+    return kinds
+
+
+def _addresses(given: tuple[str, ...]) -> tuple[str, ...]:
+    for one in given:
+        endpoint(one)
+    return given
+
+
+BackendKinds = Annotated[tuple[BackendKind, ...], NoDecode, BeforeValidator(split), AfterValidator(_each_once)]
+Addresses = Annotated[StrList, AfterValidator(_addresses)]
+"""Where something answers: `http://host:port` or `label=http://host:port`, separated by commas."""
 
 
 class GatewaySettings(Settings):
@@ -29,12 +51,12 @@ class GatewaySettings(Settings):
     login_days: PositiveFloat = 30.0
     """Days after which a browser has to log in again."""
 
-    trainer_urls: StrList = Field(
+    trainer_urls: Addresses = Field(
         default=(), validation_alias=AliasChoices("TRAINER_URLS", "NANOGPT_URLS", "ANAMNESIS_TRAINER_URLS")
     )
     """Trainers that serve AnamnesisGPT, as `http://host:3011` or `label=http://host:3011` (comma-separated)."""
 
-    chat_backends: StrList = ("anamnesis-gpt", "openai", "ollama", "claude", "claude-cli")
+    chat_backends: BackendKinds = ("anamnesis-gpt", "openai", "ollama", "claude", "claude-cli")
     """Who is asked in a chat, in order (comma-separated); those that are not configured are passed over."""
     chat_connect: PositiveFloat = 5.0
     """Seconds to reach a backend."""
@@ -55,7 +77,7 @@ class GatewaySettings(Settings):
     hook_wait: PositiveFloat = Field(default=1.5, le=30.0)
     """Seconds within which a hook of an assistant is answered, whatever happens."""
 
-    openai_urls: StrList = ()
+    openai_urls: Addresses = ()
     """OpenAI-compatible endpoints with their version: `http://host:8000/v1` (comma-separated)."""
     openai_api_key: SecretStr | None = None
     """The key that they want."""

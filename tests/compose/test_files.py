@@ -67,6 +67,10 @@ class Bind(BaseModel):
     read_only: bool = False
 
 
+class Secret(BaseModel, extra="forbid"):
+    file: str
+
+
 class Watched(BaseModel):
     path: str
     action: str
@@ -99,6 +103,7 @@ class Service(BaseModel, extra="forbid"):
     networks: list[str]
     ports: list[str] = Field(default_factory=list)
     volumes: list[str | Bind] = Field(default_factory=list)
+    secrets: list[str] = Field(default_factory=list)
     depends_on: dict[str, Condition] = Field(default_factory=dict)
     healthcheck: Healthcheck
     stop_grace_period: str
@@ -117,6 +122,7 @@ class Project(BaseModel):
     services: dict[str, Service]
     networks: dict[str, Network | None]
     volumes: dict[str, None]
+    secrets: dict[str, Secret]
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +253,29 @@ def test_no_secret_is_written_down(project: Project) -> None:
     holders = {name for name, service in project.services.items() if "MONGODB_PASSWORD" in str(service.environment)}
     assert holders == {"mongo", "memory"}
     assert {n for n, s in project.services.items() if "ANAMNESIS_API_KEY" in s.environment} == {"memory"}
+
+
+def test_the_ssh_key_is_the_gateways_alone(project: Project) -> None:
+    """A key for `claude` elsewhere is a read-only secret of the gateway, from a file that is named, and else empty."""
+    names = ("claude_ssh_key", "claude_ssh_known_hosts")
+    assert {name: service.secrets for name, service in project.services.items() if service.secrets} == {
+        "gateway": list(names)
+    }
+    for name in names:
+        variable = f"ANAMNESIS_{name.upper()}"
+        assert project.secrets[name].file == f"${{{variable}:-/dev/null}}"
+        assert project.services["gateway"].environment[variable] == f"${{{variable}:+/run/secrets/{name}}}"
+        holders = {n for n, service in project.services.items() if variable in str(service.environment)}
+        assert holders == {"gateway"}
+
+
+def test_only_a_gateway_that_needs_it_has_ssh(project: Project, dockerfile: str) -> None:
+    """An SSH client is in the gateway's image alone, and there only where a host for it is set."""
+    given = {name: project.services[name].build for name in OURS}
+    asked = {name: build.args["WITH_SSH"] for name, build in given.items() if build and "WITH_SSH" in build.args}
+    assert asked == {"gateway": "${ANAMNESIS_CLAUDE_SSH:+yes}"}
+    assert dockerfile.count("openssh") == 1
+    assert 'if [ -n "$WITH_SSH" ]; then' in stage(dockerfile, "light")
 
 
 UNSET = {

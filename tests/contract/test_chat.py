@@ -326,7 +326,7 @@ async def test_forgetting_takes_the_words_out_of_turns(sessions: Sessions) -> No
     assert (later.asked, later.answered, later.used) == ("Who?", "You.", ("ep_own",))
     for session_id, turn in (("own", own.model_copy(update={"episode_id": None})), ("own", own), ("later", shows)):
         await sessions.write(session_id, turn)
-    assert "Yusuf" not in await _left(store)
+        assert "Yusuf" not in await _left(store)
     await remover.forget("ep_own")  # by id, from the blocklist
 
 

@@ -33,6 +33,13 @@ class Kept(NamedTuple):
     """Its words had to go, and whoever still writes it does not bring them back."""
 
 
+class Words(NamedTuple):
+    """What was said in a turn."""
+
+    turn: int
+    text: str
+
+
 def turn_key(session_id: str, turn: int) -> str:
     return f"{session_id}{SEPARATOR}{turn:08d}"
 
@@ -73,6 +80,12 @@ def kept(document: Document) -> Kept:
     value = dict(document.value)
     forgotten = bool(value.pop("forgotten", False))
     return Kept(ChatTurn.model_validate(value), forgotten)
+
+
+def words(document: Document) -> Words:
+    """Without reading the rest of the turn, which a search has no use for."""
+    value = document.value
+    return Words(int(str(value["turn"])), f"{value['asked']}\n{value['answered']}")
 
 
 def turn_edits(session_id: str, number: int, new: Kept | None, old: Kept | None) -> list[Edit]:

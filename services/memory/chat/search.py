@@ -11,13 +11,15 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from anamnesis.contracts.chat import ChatFound, ChatSearch, ChatSession, ChatTurn
+from anamnesis.contracts.chat import ChatFound, ChatSearch, ChatSession
+from services.memory.chat.documents import Words
 from services.memory.chat.sessions import Sessions
 
 SECONDS = 2.0
 AROUND = 80  # characters of an excerpt on either side of a word
-AT_A_TIME = 8  # sessions that are read together
-PAGE = 50  # sessions
+AT_A_TIME = 16  # sessions that are read together
+PAGE = 160  # sessions
+SHORT = 50_000  # characters that are looked through at once; more of them on another thread
 
 
 class _Hit(NamedTuple):
@@ -70,16 +72,19 @@ class Search:
         if not session.turns:
             return hits
         loop = asyncio.get_running_loop()
-        async with aclosing(self.sessions.each(session.session_id, reverse=True)) as pages:
+        async with aclosing(self.sessions.words(session.session_id)) as pages:
             async for turns in pages:
-                hits += await loop.run_in_executor(self.workers, _in_turns, turns, words)
+                if sum(len(turn.text) for turn in turns) < SHORT:
+                    hits += _in_turns(turns, words)
+                else:
+                    hits += await loop.run_in_executor(self.workers, _in_turns, turns, words)
                 if len(hits) > limit:
                     break
         return hits
 
 
-def _in_turns(turns: list[ChatTurn], words: tuple[str, ...]) -> list[_Hit]:
-    found = ((turn.turn, find(f"{turn.asked}\n{turn.answered}", words)) for turn in turns)
+def _in_turns(turns: list[Words], words: tuple[str, ...]) -> list[_Hit]:
+    found = ((turn.turn, find(turn.text, words)) for turn in turns)
     return [_Hit(turn, excerpt) for turn, excerpt in found if excerpt is not None]
 
 

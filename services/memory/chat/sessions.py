@@ -161,13 +161,23 @@ class Sessions:
         turns = tuple(_shown(documents.kept(one).turn) for one in reversed(found))
         return ChatSessionTurns(session=session, turns=turns, total=session.turns)
 
-    async def each(self, session_id: str, reverse: bool = False) -> AsyncGenerator[list[ChatTurn], None]:
-        """All turns of a session, a few at a time: memory stays flat."""
+    async def each(self, session_id: str) -> AsyncGenerator[list[ChatTurn], None]:
+        """All turns of a session, oldest first, a few at a time: memory stays flat."""
         after: str | None = None
-        while found := await self.store.list(
-            TURNS, session_id + documents.SEPARATOR, after=after, limit=self.together, reverse=reverse
-        ):
+        while found := await self.store.list(TURNS, session_id + documents.SEPARATOR, after=after, limit=self.together):
             yield [_shown(documents.kept(one).turn) for one in found]
+            after = found[-1].key
+
+    async def words(self, session_id: str) -> AsyncGenerator[list[documents.Words], None]:
+        """What was said in a session, newest first, a few turns at a time."""
+        after: str | None = None
+        while after != documents.turn_key(session_id, 1):
+            found = await self.store.list(
+                TURNS, session_id + documents.SEPARATOR, after=after, limit=self.together, reverse=True
+            )
+            if not found:
+                return
+            yield [documents.words(one) for one in found]
             after = found[-1].key
 
     async def begin(self, session_id: str, begun: TurnBegin) -> ChatBegun:

@@ -22,7 +22,16 @@ from anamnesis.kit.settings import MAX_KEY
 
 PREFIX = "anm_"
 OPEN_PATHS = frozenset({"/health", "/ready"})
-READING_PATHS = frozenset({"/api/episodes/search", "/api/episodes/export", "/mcp"})
+READING_PATHS = frozenset(
+    {
+        "/api/episodes/search",
+        "/api/episodes/export",
+        "/api/embedding/texts",
+        "/v1/embeddings",
+        "/v1/messages/count_tokens",
+        "/mcp",
+    }
+)
 """Questions that are too long for a GET: a key of scope `read` may ask them. (Each tool of /mcp checks the rest.)"""
 RANK = {KeyScope.READ: 0, KeyScope.WRITE: 1, KeyScope.ADMIN: 2, KeyScope.SERVICE: 3}
 

@@ -5,6 +5,7 @@ is away or busy, under one total deadline, with jitter.
 """
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -33,9 +34,9 @@ class ServiceClient:
         """Timeouts in seconds; `pool` bounds the connections."""
         self.base_url = base_url.rstrip("/")
         self._connect = connect
+        self._authorization = _bearer(key)
         self._http = httpx.AsyncClient(
             base_url=self.base_url,
-            headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
             timeout=httpx.Timeout(read, connect=connect, pool=read),
             limits=httpx.Limits(max_connections=pool, max_keepalive_connections=pool),
             follow_redirects=False,
@@ -49,6 +50,12 @@ class ServiceClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._http.aclose()
+
+    def with_key(self, key: SecretStr | None) -> "ServiceClient":
+        """The same connections with the key of somebody on whose behalf is asked; whoever opened them closes them."""
+        other = copy.copy(self)
+        other._authorization = _bearer(key)
+        return other
 
     async def get(self, path: str, answer: type[M], query: Query | None = None, deadline: float = 30.0) -> M:
         return await self.request("GET", path, answer, query=query, deadline=deadline, repeatable=True)
@@ -112,7 +119,9 @@ class ServiceClient:
         raise AssertionError("stamina ends by returning or raising")
 
     async def _once(self, method: str, path: str, content: bytes | None, query: Query | None, deadline: float) -> bytes:
-        headers = {"Content-Type": "application/json"} if content is not None else {}
+        headers = dict(self._authorization)
+        if content is not None:
+            headers["Content-Type"] = "application/json"
         params = {name: value for name, value in (query or {}).items() if value is not None}
         try:
             response = await self._http.request(
@@ -147,7 +156,9 @@ class ServiceClient:
         """
         params = {name: value for name, value in (query or {}).items() if value is not None}
         sent = body.model_dump_json(exclude_none=True).encode() if body is not None else content
-        headers = {"Content-Type": "application/x-ndjson" if body is None else "application/json"} if sent else {}
+        headers = dict(self._authorization)
+        if sent:
+            headers["Content-Type"] = "application/x-ndjson" if body is None else "application/json"
         try:
             async with self._http.stream(method, path, content=sent, params=params, headers=headers) as response:
                 if not response.is_success:
@@ -160,6 +171,10 @@ class ServiceClient:
             raise Unavailable(f"cannot reach {self.base_url}; is it running?") from None
         except httpx.TransportError:
             raise Unavailable(f"the connection to {self.base_url} broke") from None
+
+
+def _bearer(key: SecretStr | None) -> Mapping[str, str]:
+    return {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
 
 
 def _reported(response: httpx.Response) -> AnamnesisError:

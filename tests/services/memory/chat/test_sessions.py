@@ -1,6 +1,10 @@
-"""Deletions of conversations that are cut short. What every store promises is in `tests/contract/test_chat`."""
+"""Conversations whose deletion is cut short, or that are written while an episode is forgotten.
 
-from collections.abc import AsyncIterator, Sequence
+What every store promises is in `tests/contract/test_chat`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from anamnesis.contracts.chat import ChatSessionCreate, ChatTurn, TurnState
+from anamnesis.contracts.episodes import Episode, EpisodeCreate
 from anamnesis.kit.errors import NotFound, Unavailable
 from services.memory.blocklist import Blocks
 from services.memory.chat import documents
 from services.memory.chat.sessions import Sessions
 from services.memory.door import Door
+from services.memory.removal import Remover
 from services.memory.stores.base import Edit
 from services.memory.stores.sqlite import SqliteStore
 from tests.services.memory.conftest import OneVector
@@ -25,12 +31,17 @@ class Ending(SqliteStore):
     """Takes so many edits more, and then ends as if the machine did."""
 
     edits_left: int | None = None
+    meanwhile: Callable[[], Awaitable[object]] | None = None
+    """Happens just before the next edit."""
 
     async def edit(self, edits: Sequence[Edit]) -> bool:
         if self.edits_left is not None:
             self.edits_left -= 1
             if self.edits_left < 0:
                 raise Unavailable("the machine ends here")
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
         return await super().edit(edits)
 
 
@@ -103,3 +114,55 @@ async def test_a_start_goes_on_while_the_store_is_away(sessions: Sessions, store
     store.edits_left = None
     await sessions.finish()
     assert await _documents(store) == 0
+
+
+async def _showing(sessions: Sessions) -> ChatTurn:
+    """A turn that shows an episode which there is."""
+    await sessions.door.write([EpisodeCreate(episode_id="ep_1", instance="i", project="p", summary="I am Yusuf.")])
+    return ChatTurn.model_validate(
+        {
+            "turn": 6,
+            "asked": "Who?",
+            "state": "complete",
+            "started_at": BEGAN,
+            "recalled": [
+                {
+                    "episode_id": "ep_1",
+                    "timestamp": BEGAN,
+                    "project": "p",
+                    "instance": "i",
+                    "summary": "I am Yusuf.",
+                    "source": "api",
+                    "trust": "user",
+                    "score": 1.0,
+                }
+            ],
+        }
+    )
+
+
+async def test_what_is_forgotten_while_a_turn_is_written_leaves_it(sessions: Sessions, store: Ending) -> None:
+    """The turn reaches the store after the forgetting has looked for such turns: its writer takes the words out."""
+    turn = await _showing(sessions)
+    remover = Remover(store, sessions.blocks, wipe=sessions.forget)
+    store.meanwhile = lambda: remover.forget("ep_1")
+    await sessions.write("a", turn)
+    assert "Yusuf" not in str(await store.list(documents.TURNS))
+
+
+async def test_a_turn_that_is_written_while_something_is_forgotten_is_found(sessions: Sessions, store: Ending) -> None:
+    """The turn reaches the store before its writer can know: the forgetting looks once more at its end."""
+    turn = await _showing(sessions)
+    looked = asyncio.Event()
+
+    async def wipe(episodes: Mapping[str, Episode | None]) -> None:
+        await sessions.forget(episodes)
+        looked.set()
+
+    async with sessions.blocks.changing:
+        forgetting = asyncio.create_task(Remover(store, sessions.blocks, wipe=wipe).forget("ep_1"))
+        await looked.wait()
+        await sessions.write("a", turn)
+        assert "Yusuf" in str(await store.list(documents.TURNS))
+    await forgetting
+    assert "Yusuf" not in str(await store.list(documents.TURNS))

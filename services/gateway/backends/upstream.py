@@ -1,0 +1,159 @@
+"""The HTTP side of a backend: one pool of connections, answers streamed, everything that is read bounded.
+
+Knows no dialect: a splitter cuts the stream into frames, and a reader says what they mean.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, Mapping
+
+import aiohttp
+from pydantic import JsonValue
+from yarl import URL
+
+from anamnesis.contracts.base import JsonObject
+from services.gateway.backends import failures
+from services.gateway.backends.base import BackendFailure, Piece
+from services.gateway.backends.dialects.frames import FrameTooLarge, Reader, Splitter
+from services.gateway.backends.dialects.values import parsed
+
+MAX_ERROR = 64 << 10  # bytes of an error's body that are read
+MAX_JSON = 4 << 20  # bytes of an answer that is not streamed: a list of models, a count
+ERROR_WAIT = 2.0  # seconds that the body of an error may take; its status is known already
+LINGER = 1.0  # seconds that the end of the connection's stream may take after the end of the answer
+KEEP_ALIVE = 4.0  # seconds an idle connection is kept: servers of this kind keep theirs for five
+CONNECTIONS = 1024
+
+
+class Upstream:
+    """The connections to one backend. Open it before use, close it at the end."""
+
+    def __init__(self, connect: float, headers: Mapping[str, str]) -> None:
+        """`connect`: seconds to reach it; `headers` go with every request."""
+        self._connect = connect
+        self._headers = {**headers, "Accept-Encoding": "identity", "User-Agent": "anamnesis"}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE, ttl_dns_cache=10),
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._connect, sock_connect=self._connect),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=self._headers,
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def fetch(
+        self,
+        url: str,
+        body: JsonObject | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        wait: float,
+    ) -> JsonObject:
+        """One JSON object, within `wait` seconds. Raises `BackendFailure`."""
+        try:
+            async with asyncio.timeout(wait):
+                response = await self._begin(url, body, headers or {})
+                try:
+                    return parsed(await _up_to(response, MAX_JSON))
+                except aiohttp.ClientError as error:
+                    raise failures.broken(error, begun=True) from None
+                except ValueError:
+                    raise failures.bad_chunk() from None
+                finally:
+                    response.close()
+        except TimeoutError:
+            raise BackendFailure(f"did not answer within {wait:g} s") from None
+
+    async def stream(
+        self, url: str, body: JsonObject, splitter: Splitter, reader: Reader, *, media: str, headers: Mapping[str, str]
+    ) -> AsyncGenerator[Piece, None]:
+        """The pieces of an answer of type `media`. Closing the generator closes the connection."""
+        response = await self._begin(url, body, headers)
+        try:
+            if response.content_type != media:
+                raise failures.no_stream(response.content_type, await _error_body(response))
+            while chunk := await _more(response):
+                try:
+                    frames = splitter.feed(chunk)
+                except FrameTooLarge:
+                    raise failures.too_large() from None
+                for frame in frames:
+                    for piece in reader.read(frame):
+                        yield piece
+                    if reader.whole:
+                        await _linger(response)
+                        return
+            raise failures.cut_off()
+        finally:
+            # Of an answer that was read to its end the connection has gone back to the pool, and this does nothing.
+            response.close()
+
+    async def _begin(self, url: str, body: JsonObject | None, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """The beginning of an answer with status 200."""
+        assert self._session is not None, "open the backend first"
+        data = None if body is None else json.dumps(body).encode()
+        given = {**headers, "Content-Type": "application/json"} if data is not None else headers
+        try:
+            response = await self._session.request(
+                "GET" if data is None else "POST",
+                URL(url, encoded=True),
+                data=data,
+                headers=given,
+                allow_redirects=False,
+            )
+        except (aiohttp.ClientError, OSError) as error:
+            raise failures.broken(error, begun=False) from None
+        if response.status == 200:
+            return response
+        try:
+            raise failures.refused(response.status, response.headers, await _error_body(response))
+        finally:
+            response.close()
+
+
+async def _more(response: aiohttp.ClientResponse) -> bytes:
+    try:
+        return await response.content.readany()
+    except (aiohttp.ClientError, OSError) as error:
+        raise failures.broken(error, begun=True) from None
+
+
+async def _up_to(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body. Raises `ValueError` where it is longer."""
+    body = bytearray()
+    while chunk := await response.content.readany():
+        body += chunk
+        if len(body) > limit:
+            raise ValueError(f"more than {limit} bytes")
+    return bytes(body)
+
+
+async def _error_body(response: aiohttp.ClientResponse) -> bytes:
+    """The body of an error, or nothing where it is too long, late or broken: the status says enough."""
+    try:
+        async with asyncio.timeout(ERROR_WAIT):
+            return await _up_to(response, MAX_ERROR)
+    except (aiohttp.ClientError, OSError, ValueError):
+        return b""
+
+
+async def _linger(response: aiohttp.ClientResponse) -> None:
+    """Take the end of a stream whose answer is whole, so that its connection can be used again."""
+    with contextlib.suppress(aiohttp.ClientError, OSError):
+        async with asyncio.timeout(LINGER):
+            while await response.content.readany():
+                pass
+
+
+def names(listed: list[JsonObject], key: str) -> tuple[str, ...]:
+    """The names in a list of models, each once, in their order; what could not be shown on a line is left out."""
+    found: list[JsonValue] = [one.get(key) for one in listed]
+    return tuple(dict.fromkeys(name for name in found if isinstance(name, str) and 0 < len(name) <= 200))[:1000]

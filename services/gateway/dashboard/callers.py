@@ -1,0 +1,27 @@
+"""Who asks: pages fetch their data with the identity of whoever looks at them, never with the gateway's own."""
+
+from fastapi import Request
+from pydantic import SecretStr
+
+from anamnesis.kit.auth import presented_key
+from anamnesis.kit.client import ServiceClient
+
+
+class Callers:
+    """The services behind, spoken to on behalf of a request's caller."""
+
+    def __init__(self, memory: ServiceClient, ingest: ServiceClient) -> None:
+        """Both are opened and closed by the app."""
+        self._memory = memory
+        self._ingest = ingest
+
+    def memory(self, request: Request) -> ServiceClient:
+        return self._memory.with_key(_key(request))
+
+    def ingest(self, request: Request) -> ServiceClient:
+        return self._ingest.with_key(_key(request))
+
+
+def _key(request: Request) -> SecretStr | None:
+    key = presented_key(request)
+    return SecretStr(key) if key else None

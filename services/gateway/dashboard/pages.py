@@ -1,0 +1,19 @@
+"""All pages of the dashboard, put together: each tab is a module of its own."""
+
+from fastapi import APIRouter
+
+from services.gateway.dashboard import overview, rooms
+from services.gateway.dashboard.assets import Assets
+from services.gateway.dashboard.callers import Callers
+from services.gateway.dashboard.shell import Csrf, Shell
+
+
+def routes(callers: Callers, csrf: Csrf) -> APIRouter:
+    """`csrf` gives the token that a browser must send back with what changes something."""
+    assets = Assets()
+    shell = Shell(assets, csrf)
+    router = APIRouter()
+    router.include_router(assets.routes())
+    router.include_router(overview.routes(shell, callers))
+    router.include_router(rooms.routes(shell))
+    return router

@@ -87,7 +87,6 @@ def build(settings: GatewaySettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        hooks.open(app.state.metrics.registry)
         async with AsyncExitStack() as opened:
             await opened.enter_async_context(client)
             await opened.enter_async_context(ingest_client)
@@ -101,8 +100,9 @@ def build(settings: GatewaySettings) -> FastAPI:
             await remembering.open()
             opened.push_async_callback(remembering.close)
             opened.push_async_callback(turns.close)
-            await opened.enter_async_context(mcp.running())
+            hooks.open(app.state.metrics.registry)
             opened.push_async_callback(hooks.close)
+            await opened.enter_async_context(mcp.running())
             opened.push_async_callback(told.close)
             yield
 

@@ -55,6 +55,12 @@ LEFT_ALONE = {
     "nothing said": (BLUE, "What is my favourite colour?", ""),
     "pleasantries": (BLUE, "Hi!", "Hello! How can I help you today?"),
     "the same subject": (RETRY, "How do uploads work?", "The client sends chunks; the server joins them."),
+    "a long answer that shares a phrase": (
+        "The staging database is cleaned on Sundays.",
+        "Tell me about deployments.",
+        "Keep the staging database apart. "
+        + "A release goes out when its checks pass, in small steps, each of which can be taken back. " * 25,
+    ),
     "a long answer that shares a word": (
         DEPLOY,
         "Tell me about databases.",

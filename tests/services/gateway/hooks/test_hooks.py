@@ -160,13 +160,15 @@ async def test_a_session_begins_with_the_latest_of_its_project(assistant: Assist
     assert await assistant.post("SessionStart", {"cwd": "", "session_id": "other"}) == Answer(200, {}, "no-project")
 
 
-async def test_a_block_fits_into_what_the_program_takes(assistant: Assistant, memory: Remembering) -> None:
-    """However long episodes and their sources are, the block stays below what Claude Code puts before a model."""
+async def test_a_block_fits_into_what_the_program_takes(memory: Remembering) -> None:
+    """However many and long episodes are, the block stays below what Claude Code takes from a hook."""
+    many = settings_for(memory.url).model_copy(update={"recall_top_k": 20, "recall_tokens": 50_000})
     for number in range(20):
-        long = episode(20 + number, f"upload {number} " + "words " * 700, raw="upload\n\n" * 500)
+        long = episode(20 + number, f"upload {number} " + "words " * 50, raw="upload\n\n" * 500)
         source = long.source.model_copy(update={"path": "p" * 4_000})
         memory.keep(long.model_copy(update={"source": source}))
-    answer = await assistant.ask("upload")
+    async with gateway(many) as url, caller(url, KEYS[Scope.WRITE]) as session:
+        answer = await Assistant(session).ask("upload")
     assert 1_000 < len(answer.context) <= MAX_CONTEXT
     assert answer.context.endswith("</anamnesis-memory>")
 

@@ -1,6 +1,7 @@
 """`anamnesis login` and `anamnesis keys`: a way in for a browser, and keys for programs."""
 
 import webbrowser
+from urllib.parse import quote
 
 from anamnesis.contracts.keys import KeyCreate, KeyCreated, KeyList, KeysRevoked, LoginLink
 from anamnesis.kit.client import ServiceClient
@@ -60,7 +61,7 @@ async def create(client: ServiceClient, wish: KeyCreate, as_json: bool) -> None:
 
 
 async def revoke(client: ServiceClient, key_id: str) -> None:
-    revoked = await client.request("DELETE", f"/api/keys/{key_id}", KeysRevoked)
+    revoked = await client.request("DELETE", "/api/keys/" + quote(key_id, safe=""), KeysRevoked)
     output.say(f"{key_id} opens nothing any more")
     if len(revoked.key_ids) > 1:
         output.note(f"Logged out with it: {', '.join(revoked.key_ids[1:])}")

@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI, Request
+from starlette.middleware import Middleware
 
 from anamnesis.contracts.embedding import EmbeddingConfig, ReembedStatus
 from anamnesis.contracts.episodes import EpisodeStats
 from anamnesis.contracts.ingest import IngestStatus
 from anamnesis.kit.app import create_app
-from anamnesis.kit.auth import ServiceKey, key_hash, presented_key
+from anamnesis.kit.auth import OPEN, READING_PATHS, ServiceKey, key_hash, presented_key
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.keys import RemoteKeys
 from services.gateway import behind, events, feedback, latency
@@ -24,13 +25,20 @@ from services.gateway.chat.sessions import Sessions
 from services.gateway.chat.turns import Turns
 from services.gateway.dashboard import pages
 from services.gateway.dashboard.callers import Callers
+from services.gateway.entrance import login as entrance
+from services.gateway.entrance.login import Login
+from services.gateway.entrance.places import to_login
+from services.gateway.entrance.rates import RateLimit
+from services.gateway.entrance.sessions import BrowserSessions, csrf_token
 from services.gateway.events import Events
 from services.gateway.failover.chain import Chain
 from services.gateway.failover.walk import Deadlines
+from services.gateway.headers import SafeHeaders
 from services.gateway.hooks.service import Hooks
 from services.gateway.proxy import Proxy, Service
 from services.gateway.recall import Recall
 from services.gateway.settings import GatewaySettings
+from services.gateway.subpath import SubPath
 from services.gateway.surfaces import anthropic, embeddings, models, openai
 from services.gateway.surfaces.catalogue import Catalogue
 from services.gateway.surfaces.desk import Desk
@@ -38,6 +46,11 @@ from services.gateway.surfaces.errors import DialectErrors
 from services.gateway.surfaces.mcp import Mcp
 from services.gateway.surfaces.toolbox import Toolbox
 
+OPENED = OPEN | entrance.OPENED
+READING = READING_PATHS | entrance.READING | {"/v1/embeddings", "/v1/messages/count_tokens", "/mcp"}
+"""What a key of the scope `read` may do without a GET; at /mcp each tool looks at the key's scope itself."""
+FREE = ("/dashboard/static/",)
+"""Files of the pages, which do not count as requests of a key."""
 LOOK = 5.0  # seconds that a service may take to say how it stands, for the pages that are open
 
 
@@ -48,6 +61,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     client = ServiceClient(memory.url, settings.service_key)
     ingest_client = ServiceClient(ingest.url, settings.service_key)
     holder = ServiceKey(settings.service_key, RemoteKeys(client))
+    login = Login(client, holder, settings.login_days)
     proxy = Proxy()
 
     backends = choose(settings, os.environ)
@@ -82,9 +96,6 @@ def build(settings: GatewaySettings) -> FastAPI:
         key = presented_key(request)
         return key is not None and await holder.identify(key_hash(key)) is not None
 
-    def csrf(request: Request) -> str:
-        return ""
-
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as opened:
@@ -113,7 +124,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         "gateway",
         routers=[
             events.routes(told, allowed),
-            pages.routes(Callers(client, ingest_client), csrf),
+            pages.routes(Callers(client, ingest_client), csrf_token),
             chat.routes(turns),
             states.routes(states.States(backends)),
             openai.routes(desk),
@@ -123,14 +134,19 @@ def build(settings: GatewaySettings) -> FastAPI:
             mcp.routes(),
             hooks.routes(),
             feedback.routes(client, sessions),
-            behind.routes(settings, proxy, memory, ingest),
+            entrance.routes(login),
+            behind.routes(settings, proxy, memory, ingest, on_keys=holder.forget),
         ],
         holder=holder,
         allowed_hosts=settings.own_hosts,
         ready=ready,
         lifespan=lifespan,
-        before=[hooks.middleware],
-        larger=behind.LARGER,
+        larger={**behind.LARGER, "/login": entrance.MAX_FORM},
+        opened=OPENED,
+        reading=READING,
+        stranger=to_login,
+        around=[Middleware(SubPath, root=settings.gateway_path), Middleware(DialectErrors), Middleware(SafeHeaders)],
+        before=[hooks.middleware, Middleware(BrowserSessions, opened=OPENED)],
+        behind=[Middleware(RateLimit, rate=settings.gateway_rate, free=FREE)],
     )
-    app.add_middleware(DialectErrors)
     return app

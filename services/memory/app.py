@@ -22,8 +22,10 @@ from services.memory.door import Door
 from services.memory.embedding.service import Embedding
 from services.memory.endpoints import chat, episodes, search, state, transfer
 from services.memory.endpoints import embedding as embedding_endpoints
+from services.memory.endpoints import keys as key_endpoints
 from services.memory.endpoints import usefulness as usefulness_endpoints
 from services.memory.keys import StoredKeys, ensure_first_key
+from services.memory.last_used import LastUsed
 from services.memory.removal import Remover
 from services.memory.search.hits import Hits
 from services.memory.search.recall import Recall
@@ -55,7 +57,9 @@ def build(settings: MemorySettings) -> FastAPI:
     remover = Remover(store, blocks, wipe=chats.forget, removed=usefulness.removed)
     hits = Hits(store)
     reranker = CrossEncoderReranker(settings.reranker) if settings.reranker is not None else None
-    keys = StoredKeys(store)
+    uses = LastUsed(store)
+    keys = StoredKeys(store, uses)
+    holder = ServiceKey(settings.service_key, keys)
     opened = False
 
     @asynccontextmanager
@@ -71,6 +75,7 @@ def build(settings: MemorySettings) -> FastAPI:
             await store.open()
             stack.push_async_callback(store.close)
             stack.push_async_callback(hits.close)
+            stack.push_async_callback(uses.close)
             await blocks.load(store)
             await usefulness.load()
             stack.push_async_callback(usefulness.close)
@@ -105,10 +110,11 @@ def build(settings: MemorySettings) -> FastAPI:
             chat.routes(chats, Search(chats, workers)),
             transfer.routes(store, door),
             embedding_endpoints.routes(embedding),
-            state.routes(store, keys),
+            state.routes(store),
+            key_endpoints.routes(keys, on_revoked=holder.forget),
             episodes.routes_by_id(store, door, remover),  # last: fixed paths come before /{id}
         ],
-        holder=ServiceKey(settings.service_key, keys),
+        holder=holder,
         allowed_hosts=settings.own_hosts,
         ready=ready,
         lifespan=lifespan,

@@ -19,8 +19,9 @@ from services.memory.blocklist import Blocks
 from services.memory.door import Door
 from services.memory.embedding.service import Embedding
 from services.memory.endpoints import embedding as embedding_endpoints
-from services.memory.endpoints import episodes, search, state, transfer
+from services.memory.endpoints import episodes, insight, search, state, transfer
 from services.memory.keys import StoredKeys, ensure_first_key
+from services.memory.picture.maps import Maps
 from services.memory.removal import Remover
 from services.memory.search.hits import Hits
 from services.memory.search.recall import Recall
@@ -48,6 +49,7 @@ def build(settings: MemorySettings) -> FastAPI:
     door = Door(store, blocks, embedding, workers, settings.redact_entropy, registry_counts)
     remover = Remover(store, blocks)
     hits = Hits(store)
+    maps = Maps(store)
     reranker = CrossEncoderReranker(settings.reranker) if settings.reranker is not None else None
     keys = StoredKeys(store)
     opened = False
@@ -65,6 +67,7 @@ def build(settings: MemorySettings) -> FastAPI:
             await store.open()
             stack.push_async_callback(store.close)
             stack.push_async_callback(hits.close)
+            stack.push_async_callback(maps.close)
             await blocks.load(store)
             first = await ensure_first_key(store, settings.api_key, settings.data)
             if first is not None:
@@ -92,6 +95,7 @@ def build(settings: MemorySettings) -> FastAPI:
             episodes.routes(store, door, remover, blocks, embedding),
             search.routes(Recall(store, embedding, hits, reranker)),
             transfer.routes(store, door),
+            insight.routes(store, embedding, maps),
             embedding_endpoints.routes(embedding),
             state.routes(store, keys),
             episodes.routes_by_id(store, door, remover),  # last: fixed paths come before /{id}

@@ -174,7 +174,7 @@ class Columns:
         counts = np.diff(np.append(firsts, len(slots)))
         shown = order[firsts[:limit]]
         return [
-            TimelinePoint(
+            TimelinePoint.model_construct(
                 start=_EPOCH + timedelta(days=day), project=projects[one], instance=instances[two], episodes=n
             )
             for day, one, two, n in zip(
@@ -192,8 +192,8 @@ class Columns:
         if len(slots) > limit:
             bound = np.partition(times, len(times) - limit)[len(times) - limit]
             slots = slots[times >= bound]
-        names = np.array([self.ids[slot] for slot in slots.tolist()])
-        return slots[np.lexsort((names, -self.time[slots]))][:limit]
+        order = sorted(slots.tolist(), key=lambda slot: (-int(self.time[slot]), self.ids[slot]))
+        return np.array(order[:limit], dtype=np.int64)
 
     def neighbours(self, slots: NDArray[np.int64], mask: Flags | None) -> NDArray[np.int64]:
         """The slot before and the slot after each of these in its session, of those the mask leaves (none = all).

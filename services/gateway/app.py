@@ -1,5 +1,6 @@
 """The gateway's app: who owns which path, and who may come in."""
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,8 +11,15 @@ from anamnesis.kit.app import create_app
 from anamnesis.kit.auth import READING_PATHS, ServiceKey
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.keys import RemoteKeys
+from services.gateway.backends.endpoints import endpoints
+from services.gateway.failover import walk
+from services.gateway.failover.pool import Pool
+from services.gateway.idempotency import Idempotency
 from services.gateway.proxy import Deadlines, Proxy, Service
 from services.gateway.settings import GatewaySettings
+from services.gateway.trainers.client import TrainerClient
+from services.gateway.trainers.endpoints import routes as trainer_routes
+from services.gateway.trainers.fleet import Fleet
 
 MAX_IMPORT = 4 << 30  # bytes of one import; passed on as they come, never held
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -39,6 +47,13 @@ def build(settings: GatewaySettings) -> FastAPI:
     proxy = Proxy()
     bounded = Deadlines(settings.gateway_wait, settings.gateway_idle, settings.gateway_total)
     endless = bounded._replace(total=None)
+    fleet = Fleet(
+        Pool(endpoints(settings.trainer_urls)),
+        TrainerClient(settings.service_key, settings.chat_connect),
+        walk.Deadlines(settings.chat_first, settings.chat_idle, settings.chat_total),
+        chance=random.Random(),  # noqa: S311 - jitter is no secret
+    )
+    idempotency = Idempotency()
     read_wait = min(settings.gateway_wait, settings.gateway_read_wait)
 
     def pass_on(path: str, service: Service, deadlines: Deadlines) -> None:
@@ -62,9 +77,11 @@ def build(settings: GatewaySettings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with client:
             await proxy.open()
+            await fleet.open()
             try:
                 yield
             finally:
+                await fleet.close()
                 await proxy.close()
 
     async def ready() -> None:
@@ -72,7 +89,7 @@ def build(settings: GatewaySettings) -> FastAPI:
 
     return create_app(
         "gateway",
-        routers=[router],
+        routers=[trainer_routes(fleet, idempotency), router],
         holder=ServiceKey(settings.service_key, RemoteKeys(client)),
         allowed_hosts=settings.own_hosts,
         ready=ready,

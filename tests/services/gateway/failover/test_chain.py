@@ -19,9 +19,19 @@ from anamnesis.kit.errors import (
     Unavailable,
     UpstreamFailed,
 )
-from services.gateway.backends.base import BackendFailure, Finish, Piece, Started, TextDelta, ThinkingDelta, ToolBegin
+from services.gateway.backends.base import (
+    BackendFailure,
+    Endpoint,
+    Finish,
+    Piece,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    ToolBegin,
+)
 from services.gateway.failover.breaker import State
 from services.gateway.failover.chain import Chain
+from services.gateway.failover.pool import Pool
 from services.gateway.failover.walk import MAX_HELD, Begun, Deadlines
 
 from .fakes import ASK, END, PING, ROLE, STARTED, Fake, Stall, Step, failure, one, words
@@ -204,7 +214,7 @@ async def test_the_total_deadline_holds_within_an_answer() -> None:
     """An answer that never ends is ended, however lively it is."""
     endless = one("endless", *words("x"), *[Piece(TextDelta("y"))] * 3, Stall())
     begun = await chain(endless, deadlines=Deadlines(first=5, idle=5, total=0.3)).begin(ASK, ["endless"])
-    with pytest.raises(BackendFailure, match="out of time after 0[.]3 s in all"):
+    with pytest.raises(BackendFailure, match=r"out of time after 0[.]3 s in all"):
         await said(begun)
 
 
@@ -254,6 +264,17 @@ async def test_one_that_is_left_alone_comes_after_all_others() -> None:
     begun = await asking.begin(ASK, ["a", "b"])
     assert [one.endpoint for one in begun.attempts] == ["b-0", "a-0"]
     assert await said(begun) == "a"
+
+
+async def test_a_pool_can_be_shared() -> None:
+    """Who shares a pool shares its breakers, and each has its endpoints at their own address."""
+    a = good()
+    pool = Pool([Endpoint("good-0", "http://elsewhere")])
+    asking = Chain([a], PATIENT, pools={"good": pool})
+    begun = await asking.begin(ASK, ["good"])
+    assert [one.in_flight for one in pool.status()] == [1]
+    await begun.pieces.aclose()
+    assert [one.in_flight for one in pool.status()] == [0]
 
 
 async def test_names_say_which_model() -> None:

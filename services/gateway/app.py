@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
@@ -75,14 +75,12 @@ def build(settings: GatewaySettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with client:
+        async with client, AsyncExitStack() as opened:
             await proxy.open()
+            opened.push_async_callback(proxy.close)
             await fleet.open()
-            try:
-                yield
-            finally:
-                await fleet.close()
-                await proxy.close()
+            opened.push_async_callback(fleet.close)
+            yield
 
     async def ready() -> None:
         await proxy.require_ready(memory)

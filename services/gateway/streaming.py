@@ -8,6 +8,7 @@ reader likes. Nothing is buffered here: the next frame is asked for when the las
 
 import asyncio
 import contextlib
+from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from starlette.responses import Response
@@ -21,29 +22,24 @@ COMMENT = b": keep-alive\n\n"
 Header = tuple[bytes, bytes]
 
 
-class ReaderStuck(Exception):
-    """The reader took nothing for too long."""
-
-
 class Wire:
     """The reader's end of a response."""
 
-    def __init__(self, send: Send, timeout: float = SEND_TIMEOUT) -> None:
+    def __init__(self, send: Send) -> None:
         self._send = send
-        self._timeout = timeout
         self._last = 0.0
+        self._waits_since: float | None = None
 
     async def start(self, status: int, headers: Sequence[Header]) -> None:
         """From here on the status is told, and failures can only be told within the body."""
-        await self._bounded({"type": "http.response.start", "status": status, "headers": list(headers)})
+        await self._pass({"type": "http.response.start", "status": status, "headers": list(headers)})
 
     async def send(self, body: bytes) -> None:
-        """Raises `ReaderStuck`."""
-        self._last = asyncio.get_running_loop().time()
-        await self._bounded({"type": "http.response.body", "body": body, "more_body": True})
+        """Returns when the reader has room for more."""
+        await self._pass({"type": "http.response.body", "body": body, "more_body": True})
 
     async def end(self, body: bytes = b"") -> None:
-        await self._bounded({"type": "http.response.body", "body": body, "more_body": False})
+        await self._pass({"type": "http.response.body", "body": body, "more_body": False})
 
     @contextlib.asynccontextmanager
     async def kept_alive(self, every: float = KEEP_ALIVE) -> AsyncIterator[None]:
@@ -64,12 +60,14 @@ class Wire:
             else:
                 await asyncio.sleep(every - silent)
 
-    async def _bounded(self, message: Message) -> None:
-        try:
-            async with asyncio.timeout(self._timeout):
-                await self._send(message)
-        except TimeoutError:
-            raise ReaderStuck from None
+    def stuck_for(self) -> float:
+        """Seconds since when the reader has taken nothing of what is being sent."""
+        return 0.0 if self._waits_since is None else asyncio.get_running_loop().time() - self._waits_since
+
+    async def _pass(self, message: Message) -> None:
+        self._last = self._waits_since = asyncio.get_running_loop().time()
+        await self._send(message)
+        self._waits_since = None
 
 
 class Watched(Response):
@@ -85,15 +83,18 @@ class Watched(Response):
         self._timeout = timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        work = asyncio.ensure_future(self._write(Wire(send, self._timeout)))
+        wire = Wire(send)
+        work = asyncio.ensure_future(self._write(wire))
         watch = asyncio.create_task(_left(receive))
         try:
-            await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+            # Looked at now and then, because a timer of its own for each frame would cost more than the frame.
+            while not (await asyncio.wait({work, watch}, timeout=self._timeout / 4, return_when=FIRST_COMPLETED))[0]:
+                if wire.stuck_for() >= self._timeout:
+                    # Returning with the answer unfinished makes the server close the connection.
+                    logger().warning("slow_reader_dropped", after=self._timeout)
+                    return
             if work.done():
                 work.result()
-        except ReaderStuck:
-            # Returning with the answer unfinished makes the server close the connection.
-            logger().warning("slow_reader_dropped", after=self._timeout)
         finally:
             for task in (work, watch):
                 task.cancel()

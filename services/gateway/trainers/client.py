@@ -78,7 +78,7 @@ class TrainerClient:
                     try:
                         frames = events.feed(chunk)
                     except FrameTooLarge:
-                        raise failures.too_large() from None
+                        raise _nonsense(failures.too_large()) from None
                     for frame in frames:
                         if frame.data == _DONE:
                             await _linger(response)
@@ -140,12 +140,17 @@ def _meaning(frame: Frame, *, raw: bool) -> Sequence[Piece]:
     try:
         chunk = GenerateChunk.model_validate_json(frame.data)
     except ValidationError:
-        raise failures.bad_chunk() from None
+        raise _nonsense(failures.bad_chunk()) from None
     text = TextDelta(chunk.text) if chunk.text else None
     if chunk.finish_reason is None:
         return (Piece(text, bytes_of),)
     end = Finish(_REASONS[chunk.finish_reason], chunk.usage)
     return (Piece(end, bytes_of),) if text is None else (Piece(text, bytes_of), Piece(end))
+
+
+def _nonsense(failure: BackendFailure) -> BackendFailure:
+    """It answered, and would answer so again: not the same as a connection that broke."""
+    return BackendFailure(failure.reason, status=200)
 
 
 def _reported(data: bytes) -> BackendFailure:

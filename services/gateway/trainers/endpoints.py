@@ -95,9 +95,9 @@ async def _stream(wire: Wire, begun: Begun, claim: Claim | None) -> None:
         error = UpstreamFailed(f"{begun.endpoint} broke off its answer: {failure.reason}")
         await wire.end(f"event: error\ndata: {error.envelope().model_dump_json()}\n\n".encode())
     else:
-        await wire.end()
         if claim is not None:
             claim.keep(200, headers)
+        await wire.end()
     finally:
         await begun.pieces.aclose()
 

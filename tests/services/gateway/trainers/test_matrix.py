@@ -214,6 +214,7 @@ FULLER = respond(429, None, {"Retry-After": "30"})
         (FULLER, FULL, 429),
         ((Stall(),), stream([ROLE], then=Stall()), 504),
         (stream([ROLE, EMPTY, DONE]), stream([]), 502),
+        (stream([BAD_JSON]), stream([BAD_JSON]), 502),
         (stream([BAD_JSON]), stream([ROLE, ERROR]), 502),
         (respond(404), respond(404), 404),
         (respond(409), respond(409), 409),

@@ -1,6 +1,7 @@
 """The gateway put together: who comes in, who answers a conversation, and what is passed on to whom."""
 
 import os
+import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -17,8 +18,10 @@ from anamnesis.kit.keys import RemoteKeys
 from services.gateway import behind, events, feedback, latency
 from services.gateway.answering import Answering
 from services.gateway.backends import states
+from services.gateway.backends.anamnesis_gpt import NAME as TRAINERS
 from services.gateway.backends.choose import choose
 from services.gateway.backends.claude import Claude
+from services.gateway.backends.endpoints import endpoints
 from services.gateway.chat import endpoints as chat
 from services.gateway.chat.remembering import Remembering
 from services.gateway.chat.sessions import Sessions
@@ -32,9 +35,11 @@ from services.gateway.entrance.rates import RateLimit
 from services.gateway.entrance.sessions import BrowserSessions, csrf_token
 from services.gateway.events import Events
 from services.gateway.failover.chain import Chain
+from services.gateway.failover.pool import Pool
 from services.gateway.failover.walk import Deadlines
 from services.gateway.headers import SafeHeaders
 from services.gateway.hooks.service import Hooks
+from services.gateway.idempotency import Idempotency
 from services.gateway.proxy import Proxy, Service
 from services.gateway.recall import Recall
 from services.gateway.settings import GatewaySettings
@@ -45,6 +50,9 @@ from services.gateway.surfaces.desk import Desk
 from services.gateway.surfaces.errors import DialectErrors
 from services.gateway.surfaces.mcp import Mcp
 from services.gateway.surfaces.toolbox import Toolbox
+from services.gateway.trainers import endpoints as trainers
+from services.gateway.trainers.client import TrainerClient
+from services.gateway.trainers.fleet import Fleet
 
 OPENED = OPEN | entrance.OPENED
 READING = READING_PATHS | entrance.READING | {"/v1/embeddings", "/v1/messages/count_tokens", "/mcp"}
@@ -66,7 +74,16 @@ def build(settings: GatewaySettings) -> FastAPI:
 
     backends = choose(settings, os.environ)
     names = tuple(backend.name for backend in backends)
-    chain = Chain(backends, Deadlines(settings.chat_first, settings.chat_idle, settings.chat_total))
+    deadlines = Deadlines(settings.chat_first, settings.chat_idle, settings.chat_total)
+    fleet = Fleet(
+        Pool(endpoints(settings.trainer_urls)),
+        TrainerClient(settings.service_key, settings.chat_connect),
+        deadlines,
+        chance=random.Random(),  # noqa: S311 - jitter is no secret
+    )
+    idempotency = Idempotency()
+    # Chats and plain generation are one load on a trainer, and what one learns of it the other knows.
+    chain = Chain(backends, deadlines, pools={TRAINERS: fleet.pool})
     recall = Recall(client, wait=settings.recall_wait, top_k=settings.recall_top_k, tokens=settings.recall_tokens)
     answering = Answering(chain, recall, client)
     sessions = Sessions(client)
@@ -106,6 +123,8 @@ def build(settings: GatewaySettings) -> FastAPI:
             for backend in backends:
                 await backend.open()
                 opened.push_async_callback(backend.close)
+            await fleet.open()
+            opened.push_async_callback(fleet.close)
             opened.push_async_callback(catalogue.close)
             opened.push_async_callback(answering.close)
             await remembering.open()
@@ -125,7 +144,8 @@ def build(settings: GatewaySettings) -> FastAPI:
         routers=[
             events.routes(told, allowed),
             pages.routes(Callers(client, ingest_client), csrf_token),
-            chat.routes(turns),
+            chat.routes(turns, idempotency),
+            trainers.routes(fleet, idempotency),
             states.routes(states.States(backends)),
             openai.routes(desk),
             anthropic.routes(desk, counter),

@@ -17,6 +17,7 @@ from yarl import URL
 
 from anamnesis.kit.errors import AnamnesisError, DeadlineExceeded, Unavailable, UpstreamFailed
 from anamnesis.kit.logs import logger
+from services.gateway.framing import broken_framing_noticed
 
 CONNECT = 2.0  # seconds to reach a service
 PIECE = 64 << 10  # bytes read from a service at once
@@ -247,9 +248,10 @@ class _Relay(Response):
             }
             self._started = True
             await send(start)
-            async for piece in answer.content.iter_chunked(PIECE):
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-                patience.touch()
+            with broken_framing_noticed(answer):
+                async for piece in answer.content.iter_chunked(PIECE):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    patience.touch()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -42,6 +42,7 @@ from services.gateway.hooks.service import Hooks
 from services.gateway.idempotency import Idempotency
 from services.gateway.proxy import Proxy, Service
 from services.gateway.recall import Recall
+from services.gateway.reports import Reports
 from services.gateway.settings import GatewaySettings
 from services.gateway.subpath import SubPath
 from services.gateway.surfaces import anthropic, embeddings, models, openai
@@ -85,7 +86,8 @@ def build(settings: GatewaySettings) -> FastAPI:
     # Chats and plain generation are one load on a trainer, and what one learns of it the other knows.
     chain = Chain(backends, deadlines, pools={TRAINERS: fleet.pool})
     recall = Recall(client, wait=settings.recall_wait, top_k=settings.recall_top_k, tokens=settings.recall_tokens)
-    answering = Answering(chain, recall, client)
+    reports = Reports(client)
+    answering = Answering(chain, recall, reports)
     sessions = Sessions(client)
     remembering = Remembering(client, sessions)
     turns = Turns(answering, sessions, remembering, settings.chat_history, names)
@@ -126,7 +128,7 @@ def build(settings: GatewaySettings) -> FastAPI:
             await fleet.open()
             opened.push_async_callback(fleet.close)
             opened.push_async_callback(catalogue.close)
-            opened.push_async_callback(answering.close)
+            opened.push_async_callback(reports.close)
             await remembering.open()
             opened.push_async_callback(remembering.close)
             opened.push_async_callback(turns.close)
@@ -155,7 +157,7 @@ def build(settings: GatewaySettings) -> FastAPI:
             hooks.routes(),
             feedback.routes(client, sessions),
             entrance.routes(login),
-            behind.routes(settings, proxy, memory, ingest, on_keys=holder.forget),
+            behind.routes(settings, proxy, memory, ingest, fleet.pool.endpoints, on_keys=holder.forget),
         ],
         holder=holder,
         allowed_hosts=settings.own_hosts,

@@ -30,6 +30,7 @@ from services.memory.settings import MemorySettings
 from services.memory.stores.base import Store
 from services.memory.stores.mongo import MongoStore
 from services.memory.stores.sqlite import SqliteStore
+from services.memory.trials import Trials
 
 
 def choose_store(settings: MemorySettings) -> Store:
@@ -51,6 +52,7 @@ def build(settings: MemorySettings) -> FastAPI:
     hits = Hits(store)
     maps = Maps(store)
     reranker = CrossEncoderReranker(settings.reranker) if settings.reranker is not None else None
+    trials = Trials(store, embedding, reranker)
     keys = StoredKeys(store)
     opened = False
 
@@ -76,6 +78,7 @@ def build(settings: MemorySettings) -> FastAPI:
                 )
                 sys.stdout.flush()
             stack.push_async_callback(embedding.close)
+            stack.push_async_callback(trials.close)
             await embedding.open()
             settling = asyncio.create_task(_settle(embedding))
             opened = True
@@ -96,7 +99,7 @@ def build(settings: MemorySettings) -> FastAPI:
             search.routes(Recall(store, embedding, hits, reranker)),
             transfer.routes(store, door),
             insight.routes(store, embedding, maps),
-            embedding_endpoints.routes(embedding),
+            embedding_endpoints.routes(embedding, trials),
             state.routes(store, keys),
             episodes.routes_by_id(store, door, remover),  # last: fixed paths come before /{id}
         ],

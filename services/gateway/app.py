@@ -10,6 +10,9 @@ from anamnesis.kit.app import create_app
 from anamnesis.kit.auth import READING_PATHS, ServiceKey
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.keys import RemoteKeys
+from services.gateway.evaluate.memory import MemoryDesk
+from services.gateway.evaluate.routes import routes as evaluate_routes
+from services.gateway.evaluate.runs import Runs
 from services.gateway.proxy import Deadlines, Proxy, Service
 from services.gateway.settings import GatewaySettings
 
@@ -37,6 +40,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     ingest = Service("ingest", str(settings.ingest_url).rstrip("/"))
     client = ServiceClient(memory.url, settings.service_key)
     proxy = Proxy()
+    evaluations = Runs(MemoryDesk(client))
     bounded = Deadlines(settings.gateway_wait, settings.gateway_idle, settings.gateway_total)
     endless = bounded._replace(total=None)
     read_wait = min(settings.gateway_wait, settings.gateway_read_wait)
@@ -65,6 +69,7 @@ def build(settings: GatewaySettings) -> FastAPI:
             try:
                 yield
             finally:
+                await evaluations.close()
                 await proxy.close()
 
     async def ready() -> None:
@@ -72,7 +77,7 @@ def build(settings: GatewaySettings) -> FastAPI:
 
     return create_app(
         "gateway",
-        routers=[router],
+        routers=[evaluate_routes(evaluations), router],
         holder=ServiceKey(settings.service_key, RemoteKeys(client)),
         allowed_hosts=settings.own_hosts,
         ready=ready,

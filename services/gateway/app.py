@@ -33,6 +33,9 @@ from services.gateway.entrance.login import Login
 from services.gateway.entrance.places import to_login
 from services.gateway.entrance.rates import RateLimit
 from services.gateway.entrance.sessions import BrowserSessions, csrf_token
+from services.gateway.evaluate.memory import MemoryDesk
+from services.gateway.evaluate.routes import routes as evaluate_routes
+from services.gateway.evaluate.runs import Runs
 from services.gateway.events import Events
 from services.gateway.failover.chain import Chain
 from services.gateway.failover.pool import Pool
@@ -97,6 +100,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     counter = next((one for one in backends if isinstance(one, Claude)), None)
     mcp = Mcp(Toolbox(client))
     hooks = Hooks(client, ingest_client, settings)
+    evaluations = Runs(MemoryDesk(client))
 
     async def recall_latency() -> latency.Latency:
         return latency.of_route(app.state.metrics, behind.SEARCH)
@@ -135,6 +139,7 @@ def build(settings: GatewaySettings) -> FastAPI:
             hooks.open(app.state.metrics.registry)
             opened.push_async_callback(hooks.close)
             await opened.enter_async_context(mcp.running())
+            opened.push_async_callback(evaluations.close)
             opened.push_async_callback(told.close)
             yield
 
@@ -156,6 +161,7 @@ def build(settings: GatewaySettings) -> FastAPI:
             mcp.routes(),
             hooks.routes(),
             feedback.routes(client, sessions),
+            evaluate_routes(evaluations),
             entrance.routes(login),
             behind.routes(settings, proxy, memory, ingest, fleet.pool.endpoints, on_keys=holder.forget),
         ],

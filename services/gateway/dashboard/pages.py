@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from services.gateway.dashboard import chat, overview, rooms
+from services.gateway.dashboard import chat, map, overview, rooms
 from services.gateway.dashboard.assets import Assets
 from services.gateway.dashboard.callers import Callers
 from services.gateway.dashboard.shell import Csrf, Shell
@@ -16,5 +16,6 @@ def routes(callers: Callers, csrf: Csrf) -> APIRouter:
     router.include_router(assets.routes())
     router.include_router(overview.routes(shell, callers))
     router.include_router(chat.routes(shell))
+    router.include_router(map.routes(shell))
     router.include_router(rooms.routes(shell))
     return router

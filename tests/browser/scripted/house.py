@@ -264,7 +264,9 @@ async def _answer(house: House, request: ChatRequest) -> AsyncIterator[Event]:
                 ),
             )
         answering = Attempt(backend="openai", endpoint="http://127.0.0.1:8000/v1")
-        yield event("backend", ChatBackend(backend="openai", model="scripted-1", attempts=(*script.attempts, answering)))
+        yield event(
+            "backend", ChatBackend(backend="openai", model="scripted-1", attempts=(*script.attempts, answering))
+        )
         if script.thinking:
             yield event("thinking", ChatDelta(text=script.thinking))
         for piece in script.pieces:

@@ -71,7 +71,7 @@ async function show(id, turn = null) {
   sessions.mark(id);
   restoreDraft();
   welcome(!id);
-  if (!id) return;
+  if (!id) return log.toStart();
   if (under) {
     const views = under.views.splice(0);
     quietly(() => add(views));

@@ -7,9 +7,13 @@ export class Log {
   constructor(element, jump) {
     this.element = element;
     this.jump = jump;
-    this.following = true;
+    this.following = false;
+    this.at = 0; // where it stood last
     element.addEventListener("scroll", () => this.#look(), { passive: true });
-    new ResizeObserver(() => this.following && this.toEnd()).observe(element);
+    // What comes into view takes its real height only then; and the window may change.
+    const resized = new ResizeObserver(() => this.following && this.#scroll());
+    resized.observe(element);
+    resized.observe(element.firstElementChild);
     jump.addEventListener("click", () => {
       this.toEnd();
       document.getElementById("message").focus({ preventScroll: true });
@@ -18,24 +22,36 @@ export class Log {
 
   #look() {
     const { scrollHeight, scrollTop, clientHeight } = this.element;
-    this.following = scrollHeight - scrollTop - clientHeight < NEAR;
-    this.jump.hidden = this.following;
+    const away = scrollHeight - scrollTop - clientHeight;
+    // Going up is the reader's doing; falling behind, when something has grown, is not.
+    if (away < NEAR) this.following = true;
+    else if (scrollTop < this.at) this.following = false;
+    this.at = scrollTop;
+    this.jump.hidden = this.following || away < NEAR;
+  }
+
+  #scroll() {
+    this.element.scrollTop = this.element.scrollHeight;
   }
 
   /** Something has grown. */
   grown() {
-    if (this.following) this.element.scrollTop = this.element.scrollHeight;
+    if (this.following) this.#scroll();
     else this.jump.hidden = false;
   }
 
-  /** Go to the end; twice, as what comes into view takes its real height only then. */
+  /** Go to the end, and stay there. */
   toEnd() {
     this.following = true;
-    this.element.scrollTop = this.element.scrollHeight;
-    requestAnimationFrame(() => {
-      if (this.following) this.element.scrollTop = this.element.scrollHeight;
-      this.#look();
-    });
+    this.jump.hidden = true;
+    this.#scroll();
+  }
+
+  /** Begin to be read from the top. */
+  toStart() {
+    this.following = false;
+    this.jump.hidden = true;
+    this.element.scrollTop = 0;
   }
 
   /** Change something above what is being read, which stays where it is. */

@@ -41,6 +41,9 @@ export class RecallPanel {
     }
     if (!recall.episodes.length) {
       if (turn.remember === false) return body.replaceChildren(el("p", { class: "muted" }, OFF));
+      if (!recall.abstained) {
+        return body.replaceChildren(note("", "silence", "Nothing was recalled", "Nothing that was remembered then bore on this turn."));
+      }
       return body.replaceChildren(
         note("", "silence", "Silence: nothing relevant is remembered", "Nothing lay above the floor, and silence is better than a wrong memory."),
       );

@@ -269,6 +269,7 @@ run_tests() {
   }
   tests() { "$PYTHON" -m pytest -q -rs --junitxml "$scratch/report" "$@" || (($? == 5)); } # 5: nothing of that kind to run
   "$PYTHON" -m tests.mongo_peer --fetch || printf 'No mongod for the tests: those that need one will say so.\n'
+  "$PYTHON" -m tests.browser --fetch || printf 'No Chromium for the tests: those that need one will say so.\n'
   step "ruff check" "$bin/ruff" check .
   step "ruff format" "$bin/ruff" format --check .
   step "mypy" "$bin/mypy"

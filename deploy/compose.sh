@@ -135,8 +135,21 @@ compose_unready() {
   done
 }
 
+# The path of a link that logs a browser in, once; nothing when the gateway gives none.
+compose_link() {
+  compose exec -T gateway python -c '
+import json, os, urllib.request
+asked = urllib.request.Request(
+    "http://127.0.0.1:3010/api/login-links",
+    method="POST",
+    headers={"Authorization": "Bearer " + os.environ["ANAMNESIS_SERVICE_KEY"]},
+)
+print(json.load(urllib.request.urlopen(asked, timeout=5))["path"])
+' 2>/dev/null || true
+}
+
 compose_where() {
-  local bind=${ANAMNESIS_BIND:-127.0.0.1} port=${ANAMNESIS_GATEWAY_PORT:-3010} command address
+  local bind=${ANAMNESIS_BIND:-127.0.0.1} port=${ANAMNESIS_GATEWAY_PORT:-3010} command address link
   [[ $bind != 0.0.0.0 ]] || bind=127.0.0.1
   address=http://$bind:$port
   command=${VENV:-$COMPOSE_ROOT/.venv}/bin/anamnesis
@@ -153,6 +166,12 @@ Try:
   $command ingest ~/.claude/projects
   $command recall "how did we fix the flaky upload test?"
 TEXT
+  link=$(compose_link)
+  if [[ $link == /login\?token=* ]]; then
+    printf '\nOpen %s\n  (the link works once; %s makes another)\n' "$address$link" "'$command login'"
+  else
+    printf '\nOpen %s\n  (%s makes a link that logs you in)\n' "$address" "'$command login'"
+  fi
 }
 
 compose_up() {

@@ -52,6 +52,12 @@ episodes_app = typer.Typer(
     rich_markup_mode=MARKUP,
 )
 app.add_typer(episodes_app, name="episodes")
+keys_app = typer.Typer(
+    help="List, make and revoke API keys.\n\nExample: anamnesis keys list",
+    no_args_is_help=True,
+    rich_markup_mode=MARKUP,
+)
+app.add_typer(keys_app, name="keys")
 
 Project = Annotated[str | None, typer.Option("--project", "-p", help="Only this project.")]
 Instance = Annotated[str | None, typer.Option("--instance", "-i", help="Only this machine or assistant.")]
@@ -68,6 +74,12 @@ class Given(NamedTuple):
 
     url: str | None
     key: str | None
+
+
+class KeyScope(StrEnum):
+    read = "read"
+    write = "write"
+    admin = "admin"
 
 
 class OnConflict(StrEnum):
@@ -241,6 +253,92 @@ def forget(
         from services.console import episodes
 
         await episodes.forget(client, episode_id, as_json)
+
+    _run(context, work)
+
+
+@app.command()
+def login(
+    context: typer.Context,
+    open_browser: Annotated[bool, typer.Option("--open", help="Also open it in the browser of this machine.")] = False,
+) -> None:
+    """Print a link that logs a browser in; it works once, within a day.
+
+    Examples:
+
+      anamnesis login
+
+      anamnesis login --open
+    """
+
+    async def work(client: "ServiceClient", settings: "ConsoleSettings") -> None:
+        from services.console import keys
+
+        await keys.login(client, open_browser)
+
+    _run(context, work)
+
+
+@keys_app.command("list")
+def list_keys(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the keys that open something, sessions of browsers included.
+
+    Example: anamnesis keys list
+    """
+
+    async def work(client: "ServiceClient", settings: "ConsoleSettings") -> None:
+        from services.console import keys
+
+        await keys.list_(client, as_json)
+
+    _run(context, work)
+
+
+@keys_app.command("create")
+def create_key(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="What you know it by, such as the program that will use it.")],
+    scope: Annotated[
+        KeyScope, typer.Option("--scope", "-s", help="What it may do; each includes those before it.")
+    ] = KeyScope.write,
+    days: Annotated[float | None, typer.Option("--days", help="Days after which it ends; default: never.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an API key; it is shown this once.
+
+    Examples:
+
+      anamnesis keys create editor
+
+      anamnesis keys create report --scope read --days 30
+    """
+
+    async def work(client: "ServiceClient", settings: "ConsoleSettings") -> None:
+        from anamnesis.contracts.keys import KeyCreate
+        from services.console import keys
+
+        wish = KeyCreate.model_validate({"name": name, "scope": scope.value, "expires_in_days": days})
+        await keys.create(client, wish, as_json)
+
+    _run(context, work)
+
+
+@keys_app.command("revoke")
+def revoke_key(
+    context: typer.Context,
+    key_id: Annotated[str, typer.Argument(metavar="KEY", help="Its id, as 'anamnesis keys list' shows it.")],
+    yes: Yes = False,
+) -> None:
+    """Revoke a key for good, and the sessions of browsers that were let in by it.
+
+    Example: anamnesis keys revoke key_1a2b3c4d5e6f
+    """
+    _confirm(yes, f"Revoke {key_id}?")
+
+    async def work(client: "ServiceClient", settings: "ConsoleSettings") -> None:
+        from services.console import keys
+
+        await keys.revoke(client, key_id)
 
     _run(context, work)
 

@@ -50,14 +50,17 @@ class Answering:
         self._turns: OrderedDict[str, Turn] = OrderedDict()
         self._reports: set[asyncio.Task[None]] = set()
 
-    async def begin(self, ask: Ask, names: Sequence[str], scope: MemoryScope | None, owner: str) -> "Answer":
+    async def begin(
+        self, ask: Ask, names: Sequence[str], scope: MemoryScope | None, owner: str, *, whole: bool = False
+    ) -> "Answer":
         """Recall (unless `scope` is none), then the first backend of `names` that has something to say.
 
         `owner` is the caller's key id: what was recalled for one is never shown to another. Raises `AnamnesisError`
-        when nobody answers; returns with the first content at hand.
+        when nobody answers; returns with the first content at hand, or with all of it where it is to be `whole`: then
+        one that breaks off moves on too.
         """
         turn = None if scope is None else await self.remember(ask, scope, owner)
-        return await self.answer(ask, names, turn)
+        return await self.answer(ask, names, turn, whole=whole)
 
     async def remember(self, ask: Ask, scope: MemoryScope, owner: str) -> Turn:
         """What is recalled for the user's last words, once for all calls of the turn."""
@@ -73,11 +76,11 @@ class Answering:
                 self._turns.popitem(last=False)
         return kept
 
-    async def answer(self, ask: Ask, names: Sequence[str], turn: Turn | None) -> "Answer":
+    async def answer(self, ask: Ask, names: Sequence[str], turn: Turn | None, *, whole: bool = False) -> "Answer":
         """As `begin`, with what was recalled already."""
         if turn is not None and turn.remembered.block:
             ask = replace(ask, memory=turn.remembered.block, memory_at=asked_at(ask.messages))
-        begun = await self._chain.begin(ask, names)
+        begun = await self._chain.begin(ask, names, whole=whole)
         return Answer(
             remembered=turn.remembered if turn is not None else None,
             backend=begun.backend,

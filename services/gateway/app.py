@@ -1,46 +1,65 @@
-"""The gateway's app: who owns which path, and who may come in."""
+"""The gateway put together: who comes in, who answers a conversation, and what is passed on to whom."""
 
 import os
+import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import Response
+from fastapi import FastAPI, Request
+from starlette.middleware import Middleware
 
 from anamnesis.contracts.embedding import EmbeddingConfig, ReembedStatus
 from anamnesis.contracts.episodes import EpisodeStats
 from anamnesis.contracts.ingest import IngestStatus
 from anamnesis.kit.app import create_app
-from anamnesis.kit.auth import READING_PATHS, ServiceKey, key_hash, presented_key
+from anamnesis.kit.auth import OPEN, READING_PATHS, ServiceKey, key_hash, presented_key
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.keys import RemoteKeys
-from services.gateway import events, latency
+from services.gateway import behind, events, feedback, latency
+from services.gateway.answering import Answering
 from services.gateway.backends import states
+from services.gateway.backends.anamnesis_gpt import NAME as TRAINERS
 from services.gateway.backends.choose import choose
+from services.gateway.backends.claude import Claude
+from services.gateway.backends.endpoints import endpoints
+from services.gateway.chat import endpoints as chat
+from services.gateway.chat.remembering import Remembering
+from services.gateway.chat.sessions import Sessions
+from services.gateway.chat.turns import Turns
 from services.gateway.dashboard import pages
 from services.gateway.dashboard.callers import Callers
+from services.gateway.entrance import login as entrance
+from services.gateway.entrance.login import Login
+from services.gateway.entrance.places import to_login
+from services.gateway.entrance.rates import RateLimit
+from services.gateway.entrance.sessions import BrowserSessions, csrf_token
 from services.gateway.events import Events
-from services.gateway.proxy import Deadlines, Proxy, Service
+from services.gateway.failover.chain import Chain
+from services.gateway.failover.pool import Pool
+from services.gateway.failover.walk import Deadlines
+from services.gateway.headers import SafeHeaders
+from services.gateway.hooks.service import Hooks
+from services.gateway.idempotency import Idempotency
+from services.gateway.proxy import Proxy, Service
+from services.gateway.recall import Recall
 from services.gateway.settings import GatewaySettings
+from services.gateway.subpath import SubPath
+from services.gateway.surfaces import anthropic, embeddings, models, openai
+from services.gateway.surfaces.catalogue import Catalogue
+from services.gateway.surfaces.desk import Desk
+from services.gateway.surfaces.errors import DialectErrors
+from services.gateway.surfaces.mcp import Mcp
+from services.gateway.surfaces.toolbox import Toolbox
+from services.gateway.trainers import endpoints as trainers
+from services.gateway.trainers.client import TrainerClient
+from services.gateway.trainers.fleet import Fleet
 
-MAX_IMPORT = 4 << 30  # bytes of one import; passed on as they come, never held
-METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-
-MEMORY = (
-    "/api/episodes",
-    "/api/chat/sessions",
-    "/api/embedding",
-    "/api/blocklist",
-    "/api/settings",
-    "/api/state",
-    "/api/leases",
-    "/api/keys",
-)
-INGEST = ("/api/jsonl",)
-SEARCH = "/api/episodes/search"
+OPENED = OPEN | entrance.OPENED
+READING = READING_PATHS | entrance.READING | {"/v1/embeddings", "/v1/messages/count_tokens", "/mcp"}
+"""What a key of the scope `read` may do without a GET; at /mcp each tool looks at the key's scope itself."""
+FREE = ("/dashboard/static/",)
+"""Files of the pages, which do not count as requests of a key."""
 LOOK = 5.0  # seconds that a service may take to say how it stands, for the pages that are open
-ENDLESS = ("/api/episodes/export", "/api/episodes/import")
-"""Paths of memory whose bodies may be larger and take longer than any bound."""
 
 
 def build(settings: GatewaySettings) -> FastAPI:
@@ -50,31 +69,35 @@ def build(settings: GatewaySettings) -> FastAPI:
     client = ServiceClient(memory.url, settings.service_key)
     ingest_client = ServiceClient(ingest.url, settings.service_key)
     holder = ServiceKey(settings.service_key, RemoteKeys(client))
+    login = Login(client, holder, settings.login_days)
     proxy = Proxy()
+
     backends = choose(settings, os.environ)
-    bounded = Deadlines(settings.gateway_wait, settings.gateway_idle, settings.gateway_total)
-    endless = bounded._replace(total=None)
-    read_wait = min(settings.gateway_wait, settings.gateway_read_wait)
-
-    def pass_on(path: str, service: Service, deadlines: Deadlines) -> None:
-        async def forward(request: Request) -> Response:
-            reads = request.method == "GET" or path in READING_PATHS
-            return proxy.forward(request, service, deadlines._replace(wait=read_wait) if reads else deadlines)
-
-        # The service behind describes its paths itself; repeating them here would only go stale.
-        router.add_api_route(path, forward, methods=METHODS, response_class=Response, include_in_schema=False)
-
-    router = APIRouter()
-    for path in ENDLESS:
-        pass_on(path, memory, endless)
-    pass_on(SEARCH, memory, bounded)
-    for service, prefixes in ((memory, MEMORY), (ingest, INGEST)):
-        for prefix in prefixes:
-            pass_on(prefix, service, bounded)
-            pass_on(prefix + "/{rest:path}", service, bounded)
+    names = tuple(backend.name for backend in backends)
+    deadlines = Deadlines(settings.chat_first, settings.chat_idle, settings.chat_total)
+    fleet = Fleet(
+        Pool(endpoints(settings.trainer_urls)),
+        TrainerClient(settings.service_key, settings.chat_connect),
+        deadlines,
+        chance=random.Random(),  # noqa: S311 - jitter is no secret
+    )
+    idempotency = Idempotency()
+    # Chats and plain generation are one load on a trainer, and what one learns of it the other knows.
+    chain = Chain(backends, deadlines, pools={TRAINERS: fleet.pool})
+    recall = Recall(client, wait=settings.recall_wait, top_k=settings.recall_top_k, tokens=settings.recall_tokens)
+    answering = Answering(chain, recall, client)
+    sessions = Sessions(client)
+    remembering = Remembering(client, sessions)
+    turns = Turns(answering, sessions, remembering, settings.chat_history, names)
+    catalogue = Catalogue(backends)
+    desk = Desk(answering, backends, names, catalogue)
+    embedding = embeddings.Embeddings(client, within=settings.gateway_read_wait)
+    counter = next((one for one in backends if isinstance(one, Claude)), None)
+    mcp = Mcp(Toolbox(client))
+    hooks = Hooks(client, ingest_client, settings)
 
     async def recall_latency() -> latency.Latency:
-        return latency.of_route(app.state.metrics, SEARCH)
+        return latency.of_route(app.state.metrics, behind.SEARCH)
 
     told = Events(
         {
@@ -90,17 +113,26 @@ def build(settings: GatewaySettings) -> FastAPI:
         key = presented_key(request)
         return key is not None and await holder.identify(key_hash(key)) is not None
 
-    def csrf(request: Request) -> str:
-        return ""
-
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with client, ingest_client, AsyncExitStack() as opened:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as opened:
+            await opened.enter_async_context(client)
+            await opened.enter_async_context(ingest_client)
             await proxy.open()
             opened.push_async_callback(proxy.close)
             for backend in backends:
                 await backend.open()
                 opened.push_async_callback(backend.close)
+            await fleet.open()
+            opened.push_async_callback(fleet.close)
+            opened.push_async_callback(catalogue.close)
+            opened.push_async_callback(answering.close)
+            await remembering.open()
+            opened.push_async_callback(remembering.close)
+            opened.push_async_callback(turns.close)
+            hooks.open(app.state.metrics.registry)
+            opened.push_async_callback(hooks.close)
+            await opened.enter_async_context(mcp.running())
             opened.push_async_callback(told.close)
             yield
 
@@ -111,14 +143,30 @@ def build(settings: GatewaySettings) -> FastAPI:
         "gateway",
         routers=[
             events.routes(told, allowed),
-            pages.routes(Callers(client, ingest_client), csrf),
+            pages.routes(Callers(client, ingest_client), csrf_token),
+            chat.routes(turns, idempotency),
+            trainers.routes(fleet, idempotency),
             states.routes(states.States(backends)),
-            router,
+            openai.routes(desk),
+            anthropic.routes(desk, counter),
+            embeddings.routes(embedding),
+            models.routes(catalogue, embedding),
+            mcp.routes(),
+            hooks.routes(),
+            feedback.routes(client, sessions),
+            entrance.routes(login),
+            behind.routes(settings, proxy, memory, ingest, on_keys=holder.forget),
         ],
         holder=holder,
         allowed_hosts=settings.own_hosts,
         ready=ready,
         lifespan=lifespan,
-        larger={"/api/episodes/import": MAX_IMPORT},
+        larger={**behind.LARGER, "/login": entrance.MAX_FORM},
+        opened=OPENED,
+        reading=READING,
+        stranger=to_login,
+        around=[Middleware(SubPath, root=settings.gateway_path), Middleware(DialectErrors), Middleware(SafeHeaders)],
+        before=[hooks.middleware, Middleware(BrowserSessions, opened=OPENED)],
+        behind=[Middleware(RateLimit, rate=settings.gateway_rate, free=FREE)],
     )
     return app

@@ -5,7 +5,7 @@ the caller's own key travels with the request, and the service behind decides wh
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import NamedTuple
 
 import aiohttp
@@ -17,6 +17,7 @@ from yarl import URL
 
 from anamnesis.kit.errors import AnamnesisError, DeadlineExceeded, Unavailable, UpstreamFailed
 from anamnesis.kit.logs import logger
+from services.gateway.framing import broken_framing_noticed
 
 CONNECT = 2.0  # seconds to reach a service
 PIECE = 64 << 10  # bytes read from a service at once
@@ -36,7 +37,7 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-_NOT_SENT = _HOP_BY_HOP | {"host", "expect", "x-request-id"}
+_NOT_SENT = _HOP_BY_HOP | {"host", "expect", "x-request-id", "cookie"}
 _NOT_RETURNED = _HOP_BY_HOP | {"date", "server", "x-request-id"}
 
 Header = tuple[bytes, bytes]
@@ -77,9 +78,15 @@ class Proxy:
         if self._session is not None:
             await self._session.close()
 
-    def forward(self, request: Request, service: Service, deadlines: Deadlines) -> Response:
-        """A response that does the work when the server sends it."""
-        return _Relay(self._opened(), request, service, deadlines)
+    def forward(
+        self,
+        request: Request,
+        service: Service,
+        deadlines: Deadlines,
+        on_answer: Callable[[], None] | None = None,
+    ) -> Response:
+        """A response that does the work when the server sends it; `on_answer` is called before the caller sees it."""
+        return _Relay(self._opened(), request, service, deadlines, on_answer)
 
     async def require_ready(self, service: Service) -> None:
         """Raise `Unavailable`, naming the service, unless it says that it is ready."""
@@ -158,13 +165,19 @@ class _Relay(Response):
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, request: Request, service: Service, deadlines: Deadlines
+        self,
+        session: aiohttp.ClientSession,
+        request: Request,
+        service: Service,
+        deadlines: Deadlines,
+        on_answer: Callable[[], None] | None,
     ) -> None:
         super().__init__()
         self._session = session
         self._request = request
         self._service = service
         self._deadlines = deadlines
+        self._on_answer = on_answer
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -226,6 +239,8 @@ class _Relay(Response):
             allow_redirects=False,
         ) as answer:
             patience.begun()
+            if self._on_answer is not None:
+                self._on_answer()
             start: Message = {
                 "type": "http.response.start",
                 "status": answer.status,
@@ -233,9 +248,10 @@ class _Relay(Response):
             }
             self._started = True
             await send(start)
-            async for piece in answer.content.iter_chunked(PIECE):
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-                patience.touch()
+            with broken_framing_noticed(answer):
+                async for piece in answer.content.iter_chunked(PIECE):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    patience.touch()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -28,12 +28,24 @@ BackendKinds = Annotated[tuple[BackendKind, ...], NoDecode, BeforeValidator(spli
 Addresses = Annotated[StrList, AfterValidator(_addresses)]
 """Where something answers: `http://host:port` or `label=http://host:port`, separated by commas."""
 
+OWN = ("api", "chat", "dashboard", "health", "hooks", "login", "logout", "mcp", "metrics", "ready", "static", "v1")
+"""What the gateway's own paths begin with."""
+
+
+def _apart(path: str) -> str:
+    """With a proxy's path that looks like one of ours, nobody could tell whether the proxy has cut it off."""
+    if path.split("/")[1:2] in [[own] for own in OWN]:
+        raise ValueError(f"the path may not begin with one of the gateway's own: {', '.join(OWN)}")
+    return path
+
 
 class GatewaySettings(Settings):
     """The gateway's own settings beside the common ones."""
 
     gateway_port: int = Field(default=3010, ge=0, le=65535)
     """Port of the gateway, the one address for people and programs."""
+    gateway_path: Annotated[str, AfterValidator(_apart)] = Field(default="", pattern=r"^(/[A-Za-z0-9._~-]+)*$")
+    """Path under which a reverse proxy shows the gateway, for instance `/anamnesis`; none = at the root of its name."""
     memory_url: HttpUrl = HttpUrl("http://127.0.0.1:3012")
     """Where the memory service answers."""
     ingest_url: HttpUrl = HttpUrl("http://127.0.0.1:3013")

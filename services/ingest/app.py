@@ -16,11 +16,15 @@ from anamnesis.transcripts.destination import HttpDestination, namespace
 from anamnesis.transcripts.episodes import Maker
 from anamnesis.transcripts.projects import Projects
 from anamnesis.transcripts.sync import Sync
+from services.ingest.coverage import CoverageReport
 from services.ingest.endpoints import routes
 from services.ingest.runs import Runs
 from services.ingest.settings import IngestSettings
 
 PROBE = 3.0  # seconds for memory's answer to a readiness probe
+BRIEF = 3.0  # seconds that a page waits for a memory that is away
+READERS = ("ingest", "console")
+"""Who reads transcripts on a machine; each has a namespace of marks."""
 
 
 class _Ready(BaseModel):
@@ -34,6 +38,9 @@ def build(settings: IngestSettings) -> FastAPI:
     poll = settings.ingest_poll if roots else 0.0
     maker = Maker(Projects(), settings.rules, settings.ingest_max_raw, settings.redact_entropy)
     destination = HttpDestination(client, namespace("ingest", settings.instance))
+    # People also read with the `anamnesis` command, which keeps marks of its own: what it has read is read.
+    readers = [HttpDestination(client, namespace(one, settings.instance), patience=BRIEF) for one in READERS]
+    coverage = CoverageReport(roots, readers)
     runs = Runs(lambda on_progress: Sync(destination, maker, roots, settings.instance, on_progress), poll)
 
     @asynccontextmanager
@@ -53,7 +60,7 @@ def build(settings: IngestSettings) -> FastAPI:
 
     return create_app(
         "ingest",
-        routers=[routes(runs, roots, settings.instance, poll)],
+        routers=[routes(runs, coverage, roots, settings.instance, poll)],
         holder=ServiceKey(settings.service_key, RemoteKeys(client)),
         allowed_hosts=settings.own_hosts,
         ready=ready,

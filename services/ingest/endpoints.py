@@ -1,4 +1,4 @@
-"""What the ingest service answers: how it stands, and the wish to begin now."""
+"""What the ingest service answers: how it stands, what of the disk has been read, and the wish to begin now."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,12 +7,14 @@ from pathlib import Path
 from fastapi import APIRouter, Depends
 
 from anamnesis.contracts.ingest import IngestRequest, IngestRoot, IngestStarted, IngestState, IngestStatus
+from anamnesis.contracts.insight import Coverage
 from anamnesis.contracts.keys import Scope
 from anamnesis.kit.auth import Needs
+from services.ingest.coverage import CoverageReport
 from services.ingest.runs import Runs
 
 
-def routes(runs: Runs, roots: Sequence[Path], instance: str, poll: float) -> APIRouter:
+def routes(runs: Runs, coverage: CoverageReport, roots: Sequence[Path], instance: str, poll: float) -> APIRouter:
     router = APIRouter(prefix="/api/jsonl", tags=["ingest"])
 
     @router.get("/status")
@@ -31,6 +33,11 @@ def routes(runs: Runs, roots: Sequence[Path], instance: str, poll: float) -> API
             last=last,
             last_change=runs.last_change,
         )
+
+    @router.get("/coverage")
+    async def covered() -> Coverage:
+        """Transcripts on disk against those that were read, and which will soon be deleted unread."""
+        return await coverage.get()
 
     @router.post("/ingest", status_code=202, dependencies=[Depends(Needs(Scope.WRITE))])
     async def ingest(request: IngestRequest | None = None) -> IngestStarted:

@@ -19,7 +19,15 @@ from services.local import presence
 from services.local.logfile import tail
 from services.local.screen import Screen
 from services.local.settings import LocalSettings
-from services.local.supervisor import CannotStart, Supervisor, require_free_ports, service_key, short, specs
+from services.local.supervisor import (
+    CannotStart,
+    Supervisor,
+    command_for,
+    require_free_ports,
+    service_key,
+    short,
+    specs,
+)
 
 NAMES = ("memory", "ingest", "gateway")
 NOT_RUNNING = 3  # exit status of `status`, as service managers have it
@@ -192,7 +200,10 @@ def _runs_already(settings: LocalSettings, screen: Screen) -> int:
     running = presence.read(settings.data)
     where = f" at {running.address} (pid {running.pid})" if running is not None else ""
     screen.line(f"Anamnesis already runs in {short(settings.data)}{where}; './deploy.sh down' stops it")
-    return 0 if running is not None and running.ready else 1
+    if running is None or not running.ready:
+        return 1
+    screen.line(f"'{command_for(settings.data)} login' makes a link that logs you in")
+    return 0
 
 
 def _ready(address: str) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from anamnesis import installation
+from anamnesis.contracts.keys import LoginLink
 from anamnesis.kit import files
 from anamnesis.kit.auth import new_key
 from anamnesis.kit.errors import from_wire
@@ -131,7 +132,8 @@ class Supervisor:
                 else:
                     self._ready = True
                     self._describe()
-                    self._screen.line(greeting(self._settings, self._children[-1].spec.address))
+                    spec = self._children[-1].spec
+                    self._screen.line(greeting(self._settings, spec.address, await login_link(spec, probe)))
                     if self._on_ready is not None:
                         self._on_ready()
                     failure = await self._until_the_end()
@@ -264,12 +266,20 @@ class Supervisor:
         presence.write(self._settings.data, description)
 
 
-def greeting(settings: LocalSettings, address: str) -> str:
-    """Where things are, and three commands to try."""
+async def login_link(gateway: Spec, probe: httpx.AsyncClient) -> str | None:
+    """An address that logs a browser in, once; none where the gateway gives none."""
+    headers = {"Authorization": f"Bearer {gateway.environment.get('ANAMNESIS_SERVICE_KEY', '')}"}
+    try:
+        answer = await probe.post(gateway.address + "/api/login-links", headers=headers)
+        return gateway.address + LoginLink.model_validate_json(answer.content).path if answer.is_success else None
+    except (httpx.HTTPError, ValueError):
+        return None
+
+
+def greeting(settings: LocalSettings, address: str, link: str | None) -> str:
+    """Where things are, three commands to try, and at the end the one address to open."""
     data = settings.data.resolve()
-    command = shlex.quote(command_path())
-    if installation.found().resolve() != data:  # it would not find them by itself
-        command = f"ANAMNESIS_DATA_DIR={shlex.quote(str(data))} {command}"
+    command = command_for(data)
     return "\n".join(
         (
             "",
@@ -284,8 +294,21 @@ def greeting(settings: LocalSettings, address: str) -> str:
             f'  {command} recall "how did we fix the flaky upload test?"',
             f"  {command} status",
             "",
+            f"Open {link or address}",
+            f"  (the link works once; '{command} login' makes another)"
+            if link is not None
+            else f"  ('{command} login' makes a link that logs you in)",
+            "",
         )
     )
+
+
+def command_for(data: Path) -> str:
+    """How to call the `anamnesis` command from here, so that it finds the services of this data directory."""
+    command = shlex.quote(command_path())
+    if installation.found().resolve() == data.resolve():
+        return command
+    return f"ANAMNESIS_DATA_DIR={shlex.quote(str(data.resolve()))} {command}"
 
 
 def command_path() -> str:

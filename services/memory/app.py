@@ -20,10 +20,13 @@ from services.memory.chat.search import Search
 from services.memory.chat.sessions import Sessions
 from services.memory.door import Door
 from services.memory.embedding.service import Embedding
-from services.memory.endpoints import chat, episodes, search, state, transfer
+from services.memory.endpoints import chat, episodes, insight, search, state, transfer
 from services.memory.endpoints import embedding as embedding_endpoints
+from services.memory.endpoints import keys as key_endpoints
 from services.memory.endpoints import usefulness as usefulness_endpoints
 from services.memory.keys import StoredKeys, ensure_first_key
+from services.memory.last_used import LastUsed
+from services.memory.picture.maps import Maps
 from services.memory.removal import Remover
 from services.memory.search.hits import Hits
 from services.memory.search.recall import Recall
@@ -54,8 +57,11 @@ def build(settings: MemorySettings) -> FastAPI:
     usefulness = Usefulness(store)
     remover = Remover(store, blocks, wipe=chats.forget, removed=usefulness.removed)
     hits = Hits(store)
+    maps = Maps(store)
     reranker = CrossEncoderReranker(settings.reranker) if settings.reranker is not None else None
-    keys = StoredKeys(store)
+    uses = LastUsed(store)
+    keys = StoredKeys(store, uses)
+    holder = ServiceKey(settings.service_key, keys)
     opened = False
 
     @asynccontextmanager
@@ -71,6 +77,8 @@ def build(settings: MemorySettings) -> FastAPI:
             await store.open()
             stack.push_async_callback(store.close)
             stack.push_async_callback(hits.close)
+            stack.push_async_callback(uses.close)
+            stack.push_async_callback(maps.close)
             await blocks.load(store)
             await usefulness.load()
             stack.push_async_callback(usefulness.close)
@@ -104,11 +112,13 @@ def build(settings: MemorySettings) -> FastAPI:
             usefulness_endpoints.routes(usefulness),
             chat.routes(chats, Search(chats, workers)),
             transfer.routes(store, door),
+            insight.routes(store, embedding, maps),
             embedding_endpoints.routes(embedding),
-            state.routes(store, keys),
+            state.routes(store),
+            key_endpoints.routes(keys, on_revoked=holder.forget),
             episodes.routes_by_id(store, door, remover),  # last: fixed paths come before /{id}
         ],
-        holder=ServiceKey(settings.service_key, keys),
+        holder=holder,
         allowed_hosts=settings.own_hosts,
         ready=ready,
         lifespan=lifespan,

@@ -1,32 +1,118 @@
-"""API keys in the store: looking one up, and making the first."""
+"""API keys in the store: looking one up, making and revoking them, and the first."""
 
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import SecretStr
 
 from anamnesis.contracts.base import now
-from anamnesis.contracts.keys import Identity, KeyRecord, Scope
+from anamnesis.contracts.keys import Identity, KeyCreate, KeyCreated, KeyInfo, KeyKind, KeyRecord, Scope
 from anamnesis.kit import files
-from anamnesis.kit.auth import key_hash, new_key
+from anamnesis.kit.auth import expired, key_hash, new_key
+from anamnesis.kit.errors import Conflict, NotFound
 from anamnesis.kit.settings import presentable
+from services.memory.last_used import KIND, LastUsed
 from services.memory.stores.base import Store
 
-KIND = "keys"
 FIRST = "first"  # the name of the key that a new installation begins with
+MAX_KEYS = 1_000  # beside the sessions of browsers
+MAX_SESSIONS = 200  # of browsers; past it, the one that was used longest ago ends
+
+Shown = TypeVar("Shown", Identity, KeyInfo)
 
 
 class StoredKeys:
     """Whose key has a hash, by the store. Keyed by hash, so a look-up is one read."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self, store: Store, uses: LastUsed, max_keys: int = MAX_KEYS, max_sessions: int = MAX_SESSIONS
+    ) -> None:
         self._store = store
+        self._uses = uses
+        self._max_keys = max_keys
+        self._max_sessions = max_sessions
+        self._changing = asyncio.Lock()
 
     async def identify(self, hash: str) -> Identity | None:
         document = await self._store.read(KIND, hash)
         if document is None:
             return None
         record = KeyRecord.model_validate(document.value)
-        return Identity(key_id=record.key_id, name=record.name, scope=record.scope)
+        if expired(record):
+            return None
+        self._uses.note(hash)
+        return _of(record, Identity)
+
+    async def list(self) -> tuple[KeyInfo, ...]:
+        """All that open something, the oldest first."""
+        return tuple(_of(record, KeyInfo) for record in await self._records() if not expired(record))
+
+    async def create(self, wish: KeyCreate) -> KeyCreated:
+        """A new key; the only time that it is seen. Those that have expired make room."""
+        if wish.name == FIRST:
+            raise Conflict(f"the name '{FIRST}' is that of the key that an installation begins with; choose another")
+        async with self._changing:
+            records = await self._records()
+            for record in records:
+                if expired(record):
+                    await self._delete(record)
+            records = [record for record in records if not expired(record)]
+            if wish.parent is not None and wish.parent not in {record.key_id for record in records}:
+                raise NotFound("the key that lets this browser in is gone")
+            await self._make_room(records, wish.kind)
+            key = new_key()
+            until = now() + timedelta(days=wish.expires_in_days) if wish.expires_in_days is not None else None
+            record = _record(key, wish.name, wish.scope).model_copy(
+                update={"kind": wish.kind, "expires_at": until, "parent": wish.parent}
+            )
+            await self._store.write(KIND, record.hash, record.model_dump(mode="json"))
+        return KeyCreated(**_of(record, KeyInfo).model_dump(), key=key)
+
+    async def revoke(self, key_id: str) -> tuple[str, ...]:
+        """End a key, and the sessions of browsers that were let in by it; the ids of all of them."""
+        async with self._changing:
+            records = await self._records()
+            ending = [record for record in records if record.key_id == key_id]
+            if not ending:
+                raise NotFound(f"there is no key {key_id}; 'anamnesis keys list' shows those there are")
+            lasting = [record for record in records if record.scope is Scope.ADMIN and record.expires_at is None]
+            if lasting == ending:
+                raise Conflict(
+                    "this is the last admin key without an end, and without it nobody could come in any more; "
+                    "create another one first ('anamnesis keys create NAME --scope admin')"
+                )
+            ending += [record for record in records if record.parent == key_id]
+            for record in ending:
+                await self._delete(record)
+            return tuple(record.key_id for record in ending)
+
+    async def _make_room(self, records: Sequence[KeyRecord], kind: KeyKind) -> None:
+        present = [record for record in records if record.kind is kind]
+        if kind is KeyKind.API and len(present) >= self._max_keys:
+            raise Conflict(f"there are {len(present)} keys already; revoke those that nobody uses")
+        if kind is KeyKind.BROWSER and len(present) >= self._max_sessions:
+            await self._delete(min(present, key=lambda record: record.last_used or record.created_at))
+
+    async def _records(self) -> Sequence[KeyRecord]:
+        records = [KeyRecord.model_validate(document.value) for document in await self._store.list(KIND)]
+        return sorted(records, key=lambda record: (record.created_at, record.key_id))
+
+    async def _delete(self, record: KeyRecord) -> None:
+        await self._store.delete(KIND, record.hash)
+        self._uses.forget(record.hash)
+
+
+def _record(key: str, name: str, scope: Scope) -> KeyRecord:
+    hash = key_hash(key)
+    return KeyRecord(key_id=f"key_{hash[:12]}", name=name, scope=scope, hash=hash, created_at=now())
+
+
+def _of(record: KeyRecord, shape: type[Shown]) -> Shown:
+    """What of a record may leave."""
+    return shape.model_validate(record.model_dump(include=set(shape.model_fields)))
 
 
 async def ensure_first_key(store: Store, given: SecretStr | None, data: Path) -> str | None:
@@ -47,20 +133,21 @@ async def ensure_first_key(store: Store, given: SecretStr | None, data: Path) ->
         await _register(store, key)
         return key
     key = given.get_secret_value()
-    first = [record.hash for record in records if record.name == FIRST]
-    if key_hash(key) not in first:
+    first = [record for record in records if record.name == FIRST]
+    if key_hash(key) not in [record.hash for record in first]:
         await _register(store, key)
     _keep(path, key)
     for old in first:
-        if old != key_hash(key):
-            await store.delete(KIND, old)
+        if old.hash != key_hash(key):
+            for let_in in [record for record in records if record.parent == old.key_id]:
+                await store.delete(KIND, let_in.hash)
+            await store.delete(KIND, old.hash)
     return None
 
 
 async def _register(store: Store, key: str) -> None:
-    hash = key_hash(key)
-    record = KeyRecord(key_id=f"key_{hash[:12]}", name=FIRST, scope=Scope.ADMIN, hash=hash, created_at=now())
-    await store.write(KIND, hash, record.model_dump(mode="json"))
+    record = _record(key, FIRST, Scope.ADMIN)
+    await store.write(KIND, record.hash, record.model_dump(mode="json"))
 
 
 def _kept(path: Path) -> str | None:

@@ -88,7 +88,8 @@ def test_up_says_where_it_is(stack: Stack) -> None:
     The API key is shown once.
     """
     assert "Anamnesis is ready." in stack.started
-    assert f"http://127.0.0.1:{stack.environment['ANAMNESIS_GATEWAY_PORT']}" in stack.started
+    address = f"http://127.0.0.1:{stack.environment['ANAMNESIS_GATEWAY_PORT']}"
+    assert f"\nOpen {address}/login?token=" in stack.started
     assert stat.S_IMODE((stack.directory / ".env").stat().st_mode) == 0o600
     assert stack.started.count(stack.setting("ANAMNESIS_API_KEY")) == 1
     for name in KEYS:

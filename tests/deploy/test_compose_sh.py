@@ -64,11 +64,12 @@ esac
         )
 
     def asked(self) -> list[str]:
-        """What Compose was asked to do, in order, without what every call of it has."""
+        """What Compose was asked to do, in order, without what every call of it has, and without mere questions."""
         log = self._directory / "asked"
         every = f"compose --project-directory {self.project} --file {self.project}/docker-compose.yml "
         lines = log.read_text().splitlines() if log.exists() else []
-        return [line.removeprefix(every) for line in lines if line.startswith(every)]
+        asked = [line.removeprefix(every) for line in lines if line.startswith(every)]
+        return [line for line in asked if not line.startswith("exec -T gateway")]
 
 
 @pytest.fixture
@@ -261,6 +262,22 @@ def test_up(docker: Docker) -> None:
     assert variables(docker.project)["ANAMNESIS_API_KEY"] in done.stdout
     assert "Anamnesis is ready." in done.stdout
     assert "http://127.0.0.1:3010" in done.stdout
+    *_, opening, hint = done.stdout.strip().splitlines()
+    assert (opening, " login' makes a link" in hint) == ("Open http://127.0.0.1:3010", True)
+
+
+def test_up_ends_with_the_one_address_to_open(docker: Docker) -> None:
+    """The gateway is asked for a link that logs in, and the last address that is printed is that link."""
+    token = "a-B_" * 11
+    docker.answer(f'[[ $* != *"exec -T gateway python -c"* ]] || {{ echo "/login?token={token}"; exit; }}')
+    (docker.project / ".env").write_text("ANAMNESIS_GATEWAY_PORT=4010\n")
+    done = docker.deploy("start")
+    assert done.returncode == 0, done.stderr
+    *_, opening, hint = done.stdout.strip().splitlines()
+    assert opening == f"Open http://127.0.0.1:4010/login?token={token}"
+    assert "works once" in hint
+    assert "ANAMNESIS_URL=http://127.0.0.1:4010" in hint
+    assert " login' makes another" in hint
 
 
 def test_processors_are_the_engines(docker: Docker) -> None:

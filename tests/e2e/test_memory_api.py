@@ -1,5 +1,6 @@
 """What memory promises at its paths, asked through the front door, over each store."""
 
+import base64
 import json
 import os
 import secrets
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import numpy as np
 import pytest
 from pymongo import MongoClient
 
@@ -344,6 +346,24 @@ def test_only_services_may_ask_whose_a_key_is(place: Stack) -> None:
         assert memory.post("/api/keys/check", json={"hash": "0" * 64}).status_code == 403
         service = {"X-API-Key": SERVICE_KEY}
         assert memory.post("/api/keys/check", json={"hash": "0" * 64}, headers=service).status_code == 404
+
+
+def test_texts_are_embedded_by_the_active_model(api: httpx.Client) -> None:
+    """Vectors of texts are of length 1, the same however they are asked for, and a long text has one too."""
+    long = "The lamp was mended. " * 380
+    answer = api.post("/api/embedding/texts", json={"texts": ["a lamp", "a lamp", long]})
+    assert answer.status_code == 200
+    body = answer.json()
+    vectors = np.stack([np.frombuffer(base64.b64decode(one), "<f4") for one in body["vectors"]])
+    assert vectors.shape == (3, body["dimension"])
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert np.allclose(vectors[0], vectors[1], atol=1e-5)
+    query = api.post("/api/embedding/texts", json={"texts": ["a lamp"], "kind": "query"}).json()
+    asked = np.frombuffer(base64.b64decode(query["vectors"][0]), "<f4")
+    assert float(asked @ vectors[0]) > 0.99  # this model has no prefixes: a question is embedded as any text
+    assert body["model"] == query["model"] == api.get("/api/embedding/config").json()["active"]["name"]
+    for refused in (["x"] * 257, ["x" * 8001], [""], []):
+        assert api.post("/api/embedding/texts", json={"texts": refused}).status_code == 422
 
 
 def test_unknown_fields_and_odd_text_are_refused_clearly(api: httpx.Client, project: str) -> None:

@@ -5,11 +5,13 @@ from services.gateway.backends.endpoints import endpoints
 from services.gateway.backends.openai import OpenAICompatible
 from services.gateway.settings import GatewaySettings
 
+NAME = "anamnesis-gpt"
+
 
 def anamnesis_gpt(settings: GatewaySettings) -> OpenAICompatible:
     """The backend `anamnesis-gpt`. A trainer knows the key between services, and lists its base model first."""
     return OpenAICompatible(
-        "anamnesis-gpt",
+        NAME,
         endpoints(settings.trainer_urls, "/v1"),
         key=settings.service_key,
         model="",

@@ -11,6 +11,7 @@ from typing import Self
 from services.gateway.settings import GatewaySettings
 
 CONNECT = 5  # seconds
+BEAT = 1  # seconds between two looks whether this side is still there
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +74,21 @@ class Remote:
     def _script(self, binary: str, options: Sequence[str], environment: Mapping[str, str], instructions: int) -> str:
         """For the shell there: a directory of its own that it removes, instructions in a file, the rest as it comes.
 
-        When this side goes away, the binary's next word has nowhere to go, which ends it and then the shell.
+        A process there is not told when this side goes away. So an empty line is written to standard error every
+        second, beside the answer; when it has nowhere to go, all of the session's group is ended, as it is at the end.
         """
         run = shlex.join(["env", *(f"{name}={value}" for name, value in environment.items()), binary, *options])
-        inner = (
-            'd=$(mktemp -d) || exit 1; trap \'rm -rf "$d"\' EXIT; trap "exit 1" HUP INT TERM PIPE; umask 077; '
-            f'dd bs=1 count={instructions} of="$d/system" 2>/dev/null; mkdir "$d/empty"; cd "$d/empty"; '
-            f'{run} --system-prompt-file "$d/system"'
-        )
+        inner = f"""
+umask 077; d=$(mktemp -d) || exit 1
+trap 'trap "" TERM; kill 0; rm -rf "$d"' EXIT
+trap 'exit 1' HUP INT TERM
+dd bs=1 count={instructions} of="$d/system" 2>/dev/null
+mkdir "$d/empty"; cd "$d/empty" || exit 1
+exec 3<&0
+{run} --system-prompt-file "$d/system" <&3 & p=$!
+(trap "" PIPE; while sleep {BEAT} >/dev/null 2>&1 && echo >&2; do :; done; kill 0) &
+wait $p
+"""
         # A login shell may be anything (fish, csh): the commands are for the one that is everywhere.
         return f"exec sh -c {shlex.quote(inner)}"
 

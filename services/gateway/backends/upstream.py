@@ -17,6 +17,7 @@ from services.gateway.backends import failures
 from services.gateway.backends.base import BackendFailure, Piece
 from services.gateway.backends.dialects.frames import FrameTooLarge, Reader, Splitter
 from services.gateway.backends.dialects.values import parsed
+from services.gateway.framing import broken_framing_noticed
 
 MAX_ERROR = 64 << 10  # bytes of an error's body that are read
 MAX_JSON = 4 << 20  # bytes of an answer that is not streamed: a list of models, a count
@@ -80,17 +81,18 @@ class Upstream:
         try:
             if response.content_type != media:
                 raise failures.no_stream(response.content_type, await _error_body(response))
-            while chunk := await _more(response):
-                try:
-                    frames = splitter.feed(chunk)
-                except FrameTooLarge:
-                    raise failures.too_large() from None
-                for frame in frames:
-                    for piece in reader.read(frame):
-                        yield piece
-                    if reader.whole:
-                        await _linger(response)
-                        return
+            with broken_framing_noticed(response):
+                while chunk := await _more(response):
+                    try:
+                        frames = splitter.feed(chunk)
+                    except FrameTooLarge:
+                        raise failures.too_large() from None
+                    for frame in frames:
+                        for piece in reader.read(frame):
+                            yield piece
+                        if reader.whole:
+                            await _linger(response)
+                            return
             raise failures.cut_off()
         finally:
             # Of an answer that was read to its end the connection has gone back to the pool, and this does nothing.

@@ -12,6 +12,7 @@ from anamnesis.kit.auth import Needs
 from anamnesis.kit.errors import AnamnesisError
 from anamnesis.kit.sse import Event, event, respond
 from services.gateway.chat.turns import Running, Turns
+from services.gateway.idempotency import Claim, Idempotency, Kept
 from services.gateway.leaving import while_connected
 
 WRITE = Needs(Scope.WRITE)
@@ -22,30 +23,47 @@ FAILURES: dict[int | str, dict[str, object]] = {
 }
 
 
-def routes(turns: Turns) -> APIRouter:
+def routes(turns: Turns, idempotency: Idempotency) -> APIRouter:
     router = APIRouter(tags=["chat"])
 
     @router.post("/api/chat/stream", response_class=Response, responses=FAILURES)
-    async def stream(request: ChatRequest, identity: Identity = Depends(WRITE)) -> Response:  # noqa: B008 - FastAPI's way
+    async def stream(http: Request, request: ChatRequest, identity: Identity = Depends(WRITE)) -> Response:  # noqa: B008 - FastAPI's way
         """One turn as server-sent events: `session`, `recalled`, `backend`, `thinking`, `delta`, `done` or `error`.
 
         Each carries JSON: the shapes are ChatBegun, ChatRecalled, ChatBackend, ChatDelta, ChatDone, and the one of
-        errors. Closing the connection stops the answer; what had been said is kept.
+        errors. Closing the connection stops the answer; what had been said is kept. `Idempotency-Key` makes it safe to
+        send again.
         """
-        return respond(_told(await turns.begin(request, identity)))
+        claim = idempotency.begin(http, request.model_dump_json().encode())
+        if isinstance(claim, Kept):
+            return claim.response()
+        return respond(_told(await turns.begin(request, identity), claim))
 
-    @router.post("/api/chat", responses=FAILURES)
-    async def whole(request: ChatRequest, http: Request, identity: Identity = Depends(WRITE)) -> ChatAnswer:  # noqa: B008
-        """One turn, answered when it is over."""
+    @router.post("/api/chat", responses=FAILURES, response_model=ChatAnswer)
+    async def whole(http: Request, request: ChatRequest, identity: Identity = Depends(WRITE)) -> Response:  # noqa: B008
+        """One turn, answered when it is over. `Idempotency-Key` makes it safe to send again."""
+        claim = idempotency.begin(http, request.model_dump_json().encode())
+        if isinstance(claim, Kept):
+            return claim.response()
         running = await turns.begin(request, identity)
-        return await while_connected(http, running.whole())
+        answer = (await while_connected(http, running.whole())).model_dump_json().encode()
+        if claim is not None:
+            claim.add(answer)
+            claim.keep(200, [(b"content-type", b"application/json")])
+        return Response(answer, media_type="application/json")
 
     return router
 
 
-async def _told(running: Running) -> AsyncIterator[Event]:
+async def _told(running: Running, claim: Claim | None) -> AsyncIterator[Event]:
+    """A turn's events; one that ends well is kept for whoever sends the same again."""
     try:
         async for one in running.events():
-            yield event(one.name, one.value)
+            told = event(one.name, one.value)
+            if claim is not None:
+                claim.add(f"event: {told.name}\ndata: {told.data}\n\n".encode())
+                if one.name == "done":
+                    claim.keep(200, [(b"content-type", b"text/event-stream; charset=utf-8")])
+            yield told
     except AnamnesisError as error:
         yield event("error", error.envelope())

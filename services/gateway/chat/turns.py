@@ -216,7 +216,7 @@ class Running:
         await self._end(answer, said, state, failure)
 
     async def _read(self, answer: Answer, said: list[str]) -> None:
-        saved, length = time.monotonic(), 0
+        saved, length = 0.0, 0  # the first piece is kept at once
         async for piece in answer:
             match piece.delta:
                 case TextDelta(text) if text:
@@ -227,7 +227,7 @@ class Running:
                     await self.tell("delta", ChatDelta(text=text))
                 case ThinkingDelta(text) if text:
                     await self.tell("thinking", ChatDelta(text=text))
-            if time.monotonic() - saved > SAVE_EVERY:
+            if said and time.monotonic() - saved > SAVE_EVERY:
                 saved = time.monotonic()
                 await self._turns.keep_growing(self._session, self._turn.model_copy(update={"answered": "".join(said)}))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from math import isfinite
 from types import MappingProxyType
 
 
@@ -30,9 +31,9 @@ def duration(seconds: float | None) -> str:
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
     if whole < 48 * 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
+        return f"{whole // 3600} h" + (f" {whole % 3600 // 60} min" if whole % 3600 // 60 else "")
     return f"{whole // 86400} days"
 
 
@@ -51,6 +52,14 @@ def moment(value: datetime | None) -> str:
     return "–" if value is None else value.strftime("%Y-%m-%d %H:%M UTC")
 
 
+def numeric(text: str) -> str:
+    """Text that a field for numbers takes; what is no number is left out of it."""
+    try:
+        return text if isfinite(float(text)) else ""
+    except ValueError:
+        return ""
+
+
 FILTERS: Mapping[str, Callable[..., str]] = MappingProxyType(
-    {"number": number, "size": size, "duration": duration, "share": share, "decimal": decimal, "moment": moment}
+    {one.__name__: one for one in (number, size, duration, share, decimal, moment, numeric)}
 )

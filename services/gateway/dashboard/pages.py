@@ -2,7 +2,18 @@
 
 from fastapi import APIRouter
 
-from services.gateway.dashboard import chat, map, overview, rooms
+from services.gateway.dashboard import (
+    chat,
+    embedding,
+    episodes,
+    evaluate,
+    ingest,
+    map,
+    overview,
+    rooms,
+    search,
+    settings,
+)
 from services.gateway.dashboard.assets import Assets
 from services.gateway.dashboard.callers import Callers
 from services.gateway.dashboard.shell import Csrf, Shell
@@ -17,5 +28,11 @@ def routes(callers: Callers, csrf: Csrf) -> APIRouter:
     router.include_router(overview.routes(shell, callers))
     router.include_router(chat.routes(shell))
     router.include_router(map.routes(shell))
+    router.include_router(evaluate.routes(shell, callers))
+    router.include_router(episodes.routes(shell, callers))
+    router.include_router(search.routes(shell, callers))
+    router.include_router(ingest.routes(shell, callers))
+    router.include_router(embedding.routes(shell, callers))
+    router.include_router(settings.routes(shell, callers))
     router.include_router(rooms.routes(shell))
     return router

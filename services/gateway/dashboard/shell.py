@@ -58,7 +58,7 @@ class Shell:
 
     def part(self, request: Request, template: str, context: Context | None = None) -> Response:
         """A piece of a page, for htmx."""
-        return self._compressed(request, self._render(request, template, context or {}))
+        return self._compressed(request, self._render(request, template, context or {}).strip())
 
     async def panel(self, request: Request, template: str, make: Callable[[], Awaitable[Context]]) -> Response:
         """A piece of a page whose data is fetched by `make`; where that fails, the piece says so and what to do.

@@ -100,7 +100,9 @@ class Chain:
 
 
 def _answer(backend: Backend, ask: Ask) -> Callable[[Endpoint], AsyncGenerator[Piece, None]]:
-    return lambda endpoint: backend.answer(ask, endpoint)
+    # A pool may be shared with others who know its endpoints at another address: the name is what they have in common.
+    own = {one.name: one for one in backend.endpoints}
+    return lambda endpoint: backend.answer(ask, own[endpoint.name])
 
 
 def _nobody_can(passed: Sequence[Attempt], *, unable: bool) -> AnamnesisError:

@@ -28,6 +28,7 @@ from services.gateway.backends.base import (
     ThinkingDelta,
     ToolInput,
 )
+from services.gateway.failover.patience import Patience
 from services.gateway.failover.pool import Lease, Pool
 
 CLOSE = 2.0  # seconds that a backend may take to let go of an answer
@@ -173,17 +174,18 @@ class Walk:
         """One endpoint's answer, or none where the next may be asked."""
         endpoint = lease.endpoint
         pieces: AsyncGenerator[Piece, None] | None = None
+        patience = Patience()
         begun = False
         try:
             if self._remaining() <= 0:
                 raise NobodyAnswered(self._attempts, self._failed, expired=True)
             pieces = stop.answer(endpoint)
-            held, finished = await self._hold_back(pieces)
+            held, finished = await self._hold_back(pieces, patience)
             model = next((piece.delta.model for piece in held if isinstance(piece.delta, Started)), stop.model)
             self._attempts.append(Attempt(backend=stop.backend, endpoint=endpoint.name))
             if finished:
                 lease.succeeded()
-            rest = _rest(pieces, held, finished, lease, self._idle, self._ends, self._total)
+            rest = _rest(pieces, patience, held, finished, lease, self._idle, self._ends, self._total)
             await anext(rest)  # from here on closing it reaches its `finally`, also when nobody has taken a piece
             begun = True
             return Begun(
@@ -205,11 +207,12 @@ class Walk:
             return None
         finally:
             if not begun:
+                patience.close()
                 lease.let_go()
                 if pieces is not None:
                     await _close(pieces)
 
-    async def _hold_back(self, pieces: AsyncGenerator[Piece, None]) -> tuple[list[Piece], bool]:
+    async def _hold_back(self, pieces: AsyncGenerator[Piece, None], patience: Patience) -> tuple[list[Piece], bool]:
         """Pieces up to the line, and whether the end of the answer is among them."""
         held: list[Piece] = []
         size, content = 0, False
@@ -217,7 +220,7 @@ class Walk:
         fair = self._remaining() >= 0.9 * self._first
         while True:
             try:
-                piece = await _next(pieces, until)
+                piece = await patience.wait(anext(pieces), until)
             except StopAsyncIteration:
                 raise BackendFailure(BROKE_OFF if content else "ended its answer without a word") from None
             except TimeoutError:
@@ -258,6 +261,7 @@ class Walk:
 
 async def _rest(
     pieces: AsyncGenerator[Piece, None],
+    patience: Patience,
     held: Sequence[Piece],
     finished: bool,
     lease: Lease,
@@ -274,7 +278,7 @@ async def _rest(
         while True:
             until = min(loop.time() + (TAIL if finished else idle), ends)
             try:
-                piece = await _next(pieces, until)
+                piece = await patience.wait(anext(pieces), until)
             except StopAsyncIteration:
                 if not finished:
                     raise BackendFailure(BROKE_OFF) from None
@@ -297,13 +301,9 @@ async def _rest(
         logger().warning("answer_broken_off", endpoint=lease.endpoint.name, reason=failure.reason)
         raise
     finally:
+        patience.close()
         lease.let_go()
         await _close(pieces)
-
-
-async def _next(pieces: AsyncGenerator[Piece, None], until: float) -> Piece:
-    async with asyncio.timeout_at(until):
-        return await anext(pieces)
 
 
 async def _close(pieces: AsyncGenerator[Piece, None]) -> None:

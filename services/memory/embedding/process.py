@@ -56,7 +56,7 @@ class WorkerProcess:
                 *(sys.executable, "-P", "-m", "services.memory.embedding.worker", load.model_dump_json()),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                env=_environment(load.threads),
+                env=environment(load.threads),
                 start_new_session=True,  # Ctrl-C in the terminal must not reach it before it can ignore that
             )
         except OSError as error:  # no memory, no process, no descriptor left: that may pass
@@ -144,7 +144,8 @@ def _kill(process: asyncio.subprocess.Process) -> None:
         process.kill()
 
 
-def _environment(threads: int) -> dict[str, str]:
+def environment(threads: int) -> dict[str, str]:
+    """What a process of ours that computes is given of our environment: no keys, no addresses."""
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     count = str(threads)
     return passed | {

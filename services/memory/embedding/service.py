@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
+import numpy as np
 from pydantic import BaseModel
 
 from anamnesis.contracts.base import JsonObject
@@ -156,6 +157,18 @@ class Embedding:
         """The model's name, and per text the (w d) unit vectors of its windows."""
         encoder = self._serving
         return encoder.model.name, await encoder.embed(texts)
+
+    async def queries(self, texts: Sequence[str]) -> tuple[str, Vectors]:
+        """The model's name, and the (n d) unit vectors of several questions; they wait behind one another."""
+        encoder = self._serving
+        return encoder.model.name, np.stack([await encoder.query(text) for text in texts])
+
+    async def whole(self, texts: Sequence[str]) -> tuple[str, Vectors]:
+        """The model's name, and the (n d) unit vectors of whole texts: each the mean of its windows'."""
+        model, windows = await self.passages(texts)
+        means = np.stack([own.mean(axis=0) for own in windows])
+        lengths = np.linalg.norm(means, axis=1, keepdims=True)
+        return model, (means / np.maximum(lengths, 1e-12)).astype(np.float32)
 
     def writing(self) -> AbstractAsyncContextManager[None]:
         """Hold this from embedding a text until its episode is stored: the model stays the same meanwhile."""

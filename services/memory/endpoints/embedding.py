@@ -1,11 +1,21 @@
 """The embedding model: which one, how much of the processor, and the move to another."""
 
+from base64 import b64encode
 from typing import Any
 
 from fastapi import APIRouter, Depends
 from starlette.status import HTTP_202_ACCEPTED
 
-from anamnesis.contracts.embedding import CpuShare, EmbeddingConfig, EmbeddingModel, ModelChoice, ReembedStatus
+from anamnesis.contracts.embedding import (
+    CpuShare,
+    EmbeddedTexts,
+    EmbeddingConfig,
+    EmbeddingModel,
+    EmbedTexts,
+    ModelChoice,
+    ReembedStatus,
+    TextKind,
+)
 from anamnesis.contracts.errors import ErrorEnvelope
 from anamnesis.contracts.keys import Scope
 from anamnesis.kit.auth import Needs
@@ -22,6 +32,17 @@ def routes(embedding: Embedding) -> APIRouter:
     async def config() -> EmbeddingConfig:
         """The model in use, the models that are known, and the workers."""
         return embedding.config()
+
+    @router.post("/api/embedding/texts", responses={429: {"model": ErrorEnvelope}})
+    async def texts(request: EmbedTexts) -> EmbeddedTexts:
+        """Vectors of texts by the active model; of a text that is longer than it takes, the mean of its windows'."""
+        embed = embedding.queries if request.kind is TextKind.QUERY else embedding.whole
+        model, vectors = await embed(request.texts)
+        return EmbeddedTexts(
+            model=model,
+            dimension=vectors.shape[1],
+            vectors=tuple(b64encode(vector.astype("<f4").tobytes()).decode() for vector in vectors),
+        )
 
     @router.post(
         "/api/embedding/model",

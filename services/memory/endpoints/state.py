@@ -1,4 +1,4 @@
-"""Small state for the other services: documents (offsets), leases, settings, and whose a key is."""
+"""Small state for the other services: documents (offsets), leases, settings."""
 
 import asyncio
 import json
@@ -11,9 +11,9 @@ from pydantic import StringConstraints
 from anamnesis.contracts.base import Name, StorableJson, now
 from anamnesis.contracts.episodes import Changed
 from anamnesis.contracts.errors import ErrorEnvelope
-from anamnesis.contracts.keys import Identity, KeyCheck, Scope
+from anamnesis.contracts.keys import Scope
 from anamnesis.contracts.state import AllDocuments, Documents, Keys, Lease, LeaseRequest, Setting
-from anamnesis.kit.auth import KeyHolder, Needs
+from anamnesis.kit.auth import Needs
 from anamnesis.kit.errors import Conflict, NotFound, TooLarge
 from services.memory.stores.base import Store
 
@@ -28,7 +28,7 @@ _SEPARATOR = "\x1f"  # cannot occur in a namespace
 ADMIN = [Depends(Needs(Scope.ADMIN))]
 
 
-def routes(store: Store, keys: KeyHolder) -> APIRouter:
+def routes(store: Store) -> APIRouter:
     router = APIRouter(tags=["state"])
 
     @router.get("/api/state/{kind}/{namespace}")
@@ -100,17 +100,5 @@ def routes(store: Store, keys: KeyHolder) -> APIRouter:
         if written is None:
             raise Conflict("the setting has changed meanwhile; read it again")
         return Setting(name=name, value=value, version=written)
-
-    @router.post(
-        "/api/keys/check",
-        dependencies=[Depends(Needs(Scope.SERVICE))],
-        responses={403: {"model": ErrorEnvelope}, 404: {"model": ErrorEnvelope}},
-    )
-    async def check(request: KeyCheck) -> Identity:
-        """Whose key has this hash; for the other services."""
-        identity = await keys.identify(request.hash)
-        if identity is None:
-            raise NotFound("no key has this hash")
-        return identity
 
     return router

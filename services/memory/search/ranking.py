@@ -6,13 +6,13 @@ they were not chosen on); the floor holds for the shipped embedding model.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anamnesis.contracts.episodes import Reason, Trust
+from anamnesis.contracts.episodes import RankingWeights, Reason, Trust
 from services.memory.stores.base import Candidate
 
 DAY = 86_400.0  # seconds
@@ -60,6 +60,16 @@ LEXICAL_ALONE = 1.8
 
 Values = NDArray[np.float64]
 """(c): one number a candidate."""
+
+
+def weights_of(ranking: RankingWeights | None) -> Weights:
+    """The shipped weights, with those that a request gives in their place."""
+    if ranking is None:
+        return DEFAULT
+    terms = {field.name for field in fields(Weights)}
+    given: dict[str, float] = ranking.model_dump(exclude_none=True, include=terms)
+    return replace(DEFAULT, **given)
+
 
 Terms = tuple[tuple[str, float, float], ...]
 """(name, value, weight) of every term of a score."""

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from anamnesis.contracts.episodes import Episode, SearchExplanation, SearchHit, SearchRequest, SearchResponse
 from services.memory.search.hits import Hits
-from services.memory.search.ranking import DEFAULT_FLOOR, Ranked, rank, relevance, reranked
+from services.memory.search.ranking import DEFAULT_FLOOR, Ranked, rank, relevance, reranked, weights_of
 from services.memory.search.rerank import DEPTH, WEIGHT, Reranker
 from services.memory.search.text import passage, query_terms
 from services.memory.stores.base import Candidate, CandidateQuery, Filter, Store, Vector
@@ -37,7 +37,11 @@ class Recall:
     """How far episodes sink because they were never of use."""
 
     async def search(self, request: SearchRequest) -> SearchResponse:
-        """Answer one search; every hit is counted, soon after."""
+        """Answer one search; its hits are counted soon after, unless the request says otherwise.
+
+        Other weights than the shipped ones change the order alone: the floor is compared with a relevance that they
+        leave as it was calibrated, so that orders can be compared under the same silence.
+        """
         model, vector = await self.embedder.query(request.query_text)
         query = CandidateQuery(
             model=model,
@@ -51,7 +55,8 @@ class Recall:
         relevant = relevance(candidates.found, candidates.ceiling)
         abstained = not candidates.found or relevant < floor
         hits, dropped = ([], 0) if abstained else await self._hits(candidates.found, request)
-        self.hits.add(hit.episode_id for hit in hits)
+        if request.count:
+            self.hits.add(hit.episode_id for hit in hits)
         explanation = SearchExplanation(
             model=model,
             lexical=candidates.lexical,
@@ -71,7 +76,8 @@ class Recall:
         successors = {one.episode_id: one.superseded_by for one in superseded.values() if one.superseded_by}
         most = max(request.top_k, DEPTH)
         unused = self.unused(one.episode_id for one in found)
-        ranked = rank(found, time.time(), successors=successors or None, most=most, unused=unused)
+        weights = weights_of(request.ranking)
+        ranked = rank(found, time.time(), weights, successors or None, most, unused)
         if self.reranker is None or not ranked:
             return ranked
         episodes = await self.store.get([one.candidate.episode_id for one in ranked[:DEPTH]])

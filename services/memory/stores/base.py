@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.episodes import Episode, EpisodeFilter, EpisodeStats, ForgetProof, SearchRequest
+from anamnesis.contracts.insight import Bucket, TimelinePoint
 
 Vector = NDArray[np.float32]
 """(d): one vector of unit length."""
@@ -106,6 +107,17 @@ class Candidates(NamedTuple):
     ceiling: float | None = None
     """What BM25 could reach for this question at most: the sum of idf x (k1 + 1) over all its terms, those that no
     episode holds included (df = 0); none = not known."""
+
+
+class Openings(NamedTuple):
+    """The first windows of some episodes, the newest episode first (ties by id)."""
+
+    total: int
+    """Episodes that match and have vectors, of which these are the newest."""
+    episode_ids: list[str]
+    projects: list[str]
+    vectors: Vectors
+    """(n d)"""
 
 
 class Document(NamedTuple):
@@ -224,6 +236,12 @@ class Store(Protocol):
 
     async def stats(self, model: str) -> EpisodeStats:
         """Counts; `without_vectors` is meant for this embedding model."""
+
+    async def timeline(self, where: Filter, bucket: Bucket, limit: int) -> list[TimelinePoint]:
+        """Episodes by bucket of event time (UTC), project and instance, in this order; the first so many points."""
+
+    async def openings(self, model: str, where: Filter, limit: int) -> Openings:
+        """The vectors of first windows, of the newest so many episodes that match and have vectors of the model."""
 
     # Search -----------------------------------------------------------------------------------
 

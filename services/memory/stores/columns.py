@@ -12,11 +12,15 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from anamnesis.contracts.insight import Bucket, TimelinePoint
 from services.memory.stores import postings
 from services.memory.stores.postings import Flags
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_DAY = 86_400_000  # milliseconds
+_MONDAY = 3
+"""The epoch was a Thursday: so many days after a Monday."""
 _T = TypeVar("_T", bound=np.generic)
 
 
@@ -28,6 +32,16 @@ def milliseconds(moment: datetime) -> int:
 def moment(since_epoch: int) -> datetime:
     """The moment of so many milliseconds since the epoch."""
     return _EPOCH + since_epoch * _MILLISECOND
+
+
+def bucketed(times: NDArray[np.int64], bucket: Bucket) -> NDArray[np.int64]:
+    """Milliseconds since the epoch -> the beginning, in days since the epoch, of the bucket that holds each (UTC)."""
+    days: NDArray[np.int64] = times // _DAY
+    if bucket is Bucket.WEEK:
+        return (days + _MONDAY) // 7 * 7 - _MONDAY
+    if bucket is Bucket.MONTH:
+        return days.astype("datetime64[D]").astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    return days
 
 
 class Row(NamedTuple):
@@ -147,6 +161,40 @@ class Columns:
             ids=[self.ids[slot] for slot in kept.tolist()],
         )
 
+    def timeline(self, slots: NDArray[np.int64], bucket: Bucket, limit: int) -> list[TimelinePoint]:
+        """How many of these slots lie in each bucket, by project and instance: by start, project and instance."""
+        if not len(slots):
+            return []
+        projects, instances = list(self.projects), list(self.instances)
+        starts = bucketed(self.time[slots], bucket)
+        cells = np.stack([starts, _ranks(projects)[self.project[slots]], _ranks(instances)[self.instance[slots]]])
+        order = np.lexsort(cells[::-1])
+        cells = cells[:, order]
+        firsts = np.flatnonzero(np.append(True, (cells[:, 1:] != cells[:, :-1]).any(axis=0)))
+        counts = np.diff(np.append(firsts, len(slots)))
+        shown = order[firsts[:limit]]
+        return [
+            TimelinePoint.model_construct(
+                start=_EPOCH + timedelta(days=day), project=projects[one], instance=instances[two], episodes=n
+            )
+            for day, one, two, n in zip(
+                starts[shown].tolist(),
+                self.project[slots[shown]].tolist(),
+                self.instance[slots[shown]].tolist(),
+                counts.tolist(),
+                strict=False,
+            )
+        ]
+
+    def newest(self, slots: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+        """The newest so many of these slots, newest first, ties by id."""
+        times = self.time[slots]
+        if len(slots) > limit:
+            bound = np.partition(times, len(times) - limit)[len(times) - limit]
+            slots = slots[times >= bound]
+        order = sorted(slots.tolist(), key=lambda slot: (-int(self.time[slot]), self.ids[slot]))
+        return np.array(order[:limit], dtype=np.int64)
+
     def neighbours(self, slots: NDArray[np.int64], mask: Flags | None) -> NDArray[np.int64]:
         """The slot before and the slot after each of these in its session, of those the mask leaves (none = all).
 
@@ -185,6 +233,13 @@ def _code(codes: dict[str, int], name: str, names: list[str] | None = None) -> i
             names.append(name)
         codes[name] = code
     return code
+
+
+def _ranks(names: list[str]) -> NDArray[np.int64]:
+    """The place of each name in the order of names."""
+    ranks = np.empty(len(names), dtype=np.int64)
+    ranks[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    return ranks
 
 
 def _wider(array: NDArray[_T], used: int, size: int) -> NDArray[_T]:

@@ -20,8 +20,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from anamnesis.contracts.insight import Bucket, TimelinePoint
 from services.memory.stores import postings
-from services.memory.stores.base import Candidate, CandidateQuery, Candidates, Filter, Vectors
+from services.memory.stores.base import Candidate, CandidateQuery, Candidates, Filter, Openings, Vectors
 from services.memory.stores.columns import Columns, Row, milliseconds
 from services.memory.stores.matrix import Matrix, Scores, worth_picking
 from services.memory.stores.postings import Corpus, Flags, Lexical, Segment, Segments
@@ -113,6 +114,11 @@ class Frame:
         for condition in conditions[1:]:
             mask &= condition
         return mask
+
+    def slots(self, where: Filter) -> NDArray[np.int64]:
+        """(s): the slots meant, ascending."""
+        mask = self.mask(where)
+        return np.arange(self.n, dtype=np.int64) if mask is None else np.flatnonzero(mask)
 
 
 @dataclass
@@ -286,6 +292,28 @@ class MemoryIndex:
 
     def __len__(self) -> int:
         return self._frame.living
+
+    # Looking at the whole ---------------------------------------------------------------------
+
+    def timeline(self, where: Filter, bucket: Bucket, limit: int) -> list[TimelinePoint]:
+        frame = self._frame
+        return frame.columns.timeline(frame.slots(where), bucket, limit)
+
+    def openings(self, model: str, where: Filter, limit: int) -> Openings:
+        frame = self._frame
+        matrix = frame.matrices.get(model)
+        if matrix is None:
+            return Openings(0, [], [], np.empty((0, 0), dtype=np.float32))
+        slots = frame.slots(where)
+        slots = slots[matrix.has(slots)]
+        newest = frame.columns.newest(slots, limit)
+        projects = list(frame.columns.projects)
+        return Openings(
+            len(slots),
+            [frame.columns.ids[slot] for slot in newest.tolist()],
+            [projects[code] for code in frame.columns.project[newest].tolist()],
+            matrix.firsts(newest),
+        )
 
     # Searching --------------------------------------------------------------------------------
 

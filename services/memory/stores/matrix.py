@@ -144,6 +144,14 @@ class Matrix:
         out[having] = self.rows[self.starts[entries[having]]] @ question
         return out
 
+    def has(self, slots: NDArray[np.int64]) -> Flags:
+        """(s): which of these slots have vectors."""
+        return self.entries[slots] >= 0
+
+    def firsts(self, slots: NDArray[np.int64]) -> Vectors:
+        """(s d): a copy of the first window of each of these slots, which all have vectors."""
+        return self.rows[self.starts[self.entries[slots]]]
+
     def _rows_of(self, entries: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Row numbers of these entries, joined, and how many each has."""
         firsts = self.starts[entries]

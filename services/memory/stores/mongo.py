@@ -20,6 +20,7 @@ from pymongo.errors import PyMongoError
 
 from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.episodes import CountBy, Episode, EpisodeStats, ForgetProof
+from anamnesis.contracts.insight import Bucket, TimelinePoint
 from anamnesis.kit.errors import Invalid, Unavailable
 from services.memory.stores import mongo_documents as documents
 from services.memory.stores import mongo_index, mongo_proof, mongo_state, mongo_write
@@ -31,6 +32,7 @@ from services.memory.stores.base import (
     Edit,
     Filter,
     Inserted,
+    Openings,
     Record,
     Removal,
     Vectors,
@@ -364,6 +366,33 @@ class MongoStore:
         return tuple(
             CountBy(name=str(one["_id"]), episodes=cast(int, one["episodes"]), latest=cast(datetime, one["latest"]))
             for one in await cursor.to_list()
+        )
+
+    async def timeline(self, where: Filter, bucket: Bucket, limit: int) -> list[TimelinePoint]:
+        async with self._link.long():
+            cursor = await self._of(EPISODES).aggregate(documents.timeline(where, bucket, limit))
+            return [documents.to_point(one) for one in await cursor.to_list()]
+
+    async def openings(self, model: str, where: Filter, limit: int) -> Openings:
+        known = self._models.get(model)
+        if known is None:
+            return Openings(0, [], [], np.empty((0, 0), dtype=np.float32))
+        query: Stored = {"$and": [documents.matching(where), {"models": model}]}
+        newest = [("timestamp", DESCENDING), ("_id", ASCENDING)]
+        async with self._link.long():
+            total = await self._of(EPISODES).count_documents(query)
+            cursor = self._of(EPISODES).find(query, {"project": 1}, sort=newest)
+            found = await cursor.limit(limit).to_list()
+            vectors: dict[str, Vectors] = {}
+            for start in range(0, len(found), READ_BACK):
+                ids = [str(one["_id"]) for one in found[start : start + READ_BACK]]
+                vectors |= await self._searcher.vectors(known, ids, {"window": 0})
+        there = [one for one in found if one["_id"] in vectors]  # the others were deleted between the two reads
+        return Openings(
+            total,
+            [str(one["_id"]) for one in there],
+            [str(one["project"]) for one in there],
+            np.concatenate([np.empty((0, known.dimension), np.float32), *(vectors[str(one["_id"])] for one in there)]),
         )
 
     # Search -----------------------------------------------------------------------------------

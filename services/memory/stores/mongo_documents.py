@@ -19,6 +19,7 @@ import numpy as np
 from bson.binary import VECTOR_SUBTYPE, Binary, BinaryVectorDtype
 
 from anamnesis.contracts.episodes import Episode
+from anamnesis.contracts.insight import Bucket, TimelinePoint
 from services.memory.stores.base import Filter, Record, Vector, Vectors
 
 Stored = dict[str, object]
@@ -205,6 +206,30 @@ def matching(where: Filter) -> Stored:
     if len(clauses) < 2:
         return clauses[0] if clauses else {}
     return {"$and": clauses}
+
+
+def timeline(where: Filter, bucket: Bucket, limit: int) -> list[Stored]:
+    """The pipeline that counts episodes by bucket, project and instance."""
+    start: Stored = {"date": "$timestamp", "unit": bucket.value, "timezone": "UTC"}
+    if bucket is Bucket.WEEK:
+        start["startOfWeek"] = "monday"
+    key: Stored = {"start": {"$dateTrunc": start}, "project": "$project", "instance": "$instance"}
+    return [
+        {"$match": matching(where)},
+        {"$group": {"_id": key, "episodes": {"$sum": 1}}},
+        {"$sort": {"_id.start": 1, "_id.project": 1, "_id.instance": 1}},
+        {"$limit": limit},
+    ]
+
+
+def to_point(document: Mapping[str, object]) -> TimelinePoint:
+    key = cast(Mapping[str, object], document["_id"])
+    return TimelinePoint(
+        start=cast(datetime, key["start"]),
+        project=cast(str, key["project"]),
+        instance=cast(str, key["instance"]),
+        episodes=cast(int, document["episodes"]),
+    )
 
 
 def matching_words(where: Filter) -> list[Stored]:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.episodes import Episode, EpisodeStats, ForgetProof
+from anamnesis.contracts.insight import Bucket, TimelinePoint
 from anamnesis.kit.errors import Busy, Invalid, Unavailable
 from services.memory.stores import document_sql, episode_sql, rows, vector_sql
 from services.memory.stores.base import (
@@ -26,6 +27,7 @@ from services.memory.stores.base import (
     Edit,
     Filter,
     Inserted,
+    Openings,
     Record,
     Removal,
     Vectors,
@@ -180,6 +182,16 @@ class SqliteStore:
 
     async def stats(self, model: str) -> EpisodeStats:
         return await self._read(lambda connection: episode_sql.stats(connection, model, self._file.size()))
+
+    async def timeline(self, where: Filter, bucket: Bucket, limit: int) -> list[TimelinePoint]:
+        self._usable()
+        return await self._compute(lambda: self._index.timeline(where, bucket, limit))
+
+    async def openings(self, model: str, where: Filter, limit: int) -> Openings:
+        self._usable()
+        if not self._index.ready(model):
+            await self._load(model)
+        return await self._compute(lambda: self._index.openings(model, where, limit))
 
     # Search -----------------------------------------------------------------------------------
 

@@ -5,7 +5,10 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, model_validator
 
-from anamnesis.contracts.base import Contract, Moment
+from anamnesis.contracts.base import Contract, Moment, Storable
+
+MAX_TEXTS = 256
+MAX_TEXT = 8_000  # characters
 
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
 
@@ -55,6 +58,31 @@ class ModelChoice(Contract):
 
     name: ModelName
     checkpoint_every: int | None = Field(default=None, ge=1, le=10_000)
+
+
+class TextKind(StrEnum):
+    """What a text is to its model: some embed a question in another way than what answers it."""
+
+    PASSAGE = "passage"
+    QUERY = "query"
+
+
+class EmbedTexts(Contract):
+    """Texts to embed by the active model; nothing of them is kept."""
+
+    texts: tuple[Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT), Storable], ...] = Field(
+        min_length=1, max_length=MAX_TEXTS
+    )
+    kind: TextKind = TextKind.PASSAGE
+
+
+class EmbeddedTexts(Contract):
+    """One unit vector a text, in their order."""
+
+    model: str
+    dimension: int
+    vectors: tuple[str, ...]
+    """Each as base64 of little-endian float32, a third of its size as JSON numbers."""
 
 
 class ReembedState(StrEnum):

@@ -35,7 +35,10 @@ class EpisodeMap(Contract):
 
     model: str
     """The embedding model whose vectors these are."""
-    method: Literal["pca"]
+    method: Literal["pca", "tsne"]
+    """`pca` at once: the two widest directions. `tsne` once it is drawn: what is alike lies together."""
+    refining: bool = False
+    """A clearer picture is being drawn; ask again in some seconds."""
     made_at: Moment
     total: int
     """Episodes that match; more than there are points where the picture is a sample."""

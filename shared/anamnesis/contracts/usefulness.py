@@ -2,9 +2,10 @@
 
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from anamnesis.contracts.base import Contract, EpisodeId, Moment
+from anamnesis.contracts.chat import SessionId
 
 MAX_VERDICTS = 100
 
@@ -29,6 +30,22 @@ class UsefulnessReport(Contract):
     """Verdicts over episodes, each counted once more."""
 
     verdicts: tuple[EpisodeVerdict, ...] = Field(min_length=1, max_length=MAX_VERDICTS)
+
+
+class Feedback(Contract):
+    """What a person or an assistant says of episodes, or of an answer of the chat."""
+
+    helpful: bool
+    episode_ids: tuple[EpisodeId, ...] = Field(default=(), max_length=MAX_VERDICTS)
+    session: SessionId | None = None
+    turn: int | None = Field(default=None, ge=1, le=10_000_000)
+    """With `session` and without `episode_ids`: the episodes that this turn's answer made use of."""
+
+    @model_validator(mode="after")
+    def _names_something(self) -> "Feedback":
+        if not self.episode_ids and (self.session is None or self.turn is None):
+            raise ValueError("name episodes by episode_ids, or an answer by session and turn")
+        return self
 
 
 class EpisodeUsefulness(Contract):

@@ -7,7 +7,7 @@ by default, one shape of errors, and logs without content.
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 
@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from anamnesis import __version__
 from anamnesis.contracts.errors import ErrorEnvelope
-from anamnesis.kit.auth import DenyByDefault, KeyHolder
+from anamnesis.kit.auth import OPEN, READING_PATHS, DenyByDefault, KeyHolder, Way
 from anamnesis.kit.errors import AnamnesisError, Invalid, from_wire
 from anamnesis.kit.hosts import TrustedHosts
 from anamnesis.kit.limits import BodyLimit
@@ -48,11 +48,18 @@ def create_app(
     lifespan: Lifespan,
     max_body: int = MAX_BODY,
     larger: Mapping[str, int] = MappingProxyType({}),
+    opened: Collection[Way] = OPEN,
+    reading: Collection[str] = READING_PATHS,
+    stranger: Callable[[Request], Response | None] | None = None,
+    around: Sequence[Middleware] = (),
+    before: Sequence[Middleware] = (),
+    behind: Sequence[Middleware] = (),
 ) -> FastAPI:
     """Build a service's app.
 
-    `ready` raises `Unavailable` while the service cannot do its work; `larger` names the paths that
-    take bodies over `max_body` bytes.
+    `ready` raises `Unavailable` while the service cannot do its work; `larger` names the paths whose bodies have
+    another bound than `max_body` bytes. `opened`, `reading` and `stranger` are those of `DenyByDefault`. Middleware
+    of the service's own stands `around` everything, `before` the door where keys are asked for, or `behind` it.
     """
     metrics = Metrics(service)
     app = FastAPI(
@@ -63,9 +70,12 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,  # a redirect would name this service's own address to callers of the gateway
         middleware=[
+            *around,
             Middleware(Observe, metrics=metrics),
             Middleware(TrustedHosts, allowed=allowed_hosts),
-            Middleware(DenyByDefault, holder=holder),
+            *before,
+            Middleware(DenyByDefault, holder=holder, opened=opened, reading=reading, stranger=stranger),
+            *behind,
             Middleware(BodyLimit, limit=max_body, larger=larger),
         ],
         responses={"4XX": {"model": ErrorEnvelope}, "5XX": {"model": ErrorEnvelope}},

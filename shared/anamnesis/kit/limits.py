@@ -18,7 +18,7 @@ class BodyLimit:
     """ASGI middleware: a body over the limit is 413 whether announced or chunked, a stalled one is 408."""
 
     def __init__(self, app: ASGIApp, limit: int, larger: Mapping[str, int]) -> None:
-        """`larger` names the paths that take more, in bytes."""
+        """`larger` names the paths that have a bound of their own, mostly a larger one, in bytes."""
         self._app = app
         self._limit = limit
         self._larger = larger

@@ -36,6 +36,7 @@ class Behind:
         app = web.Application(client_max_size=64 << 20)
         app.router.add_post("/api/keys/check", self._check)
         app.router.add_get("/ready", self._readiness)
+        app.router.add_get("/api/chat/sessions", self._no_sessions)
         app.router.add_route("*", "/{rest:.*}", self._any)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -58,6 +59,10 @@ class Behind:
 
     async def _nothing(self, request: web.Request) -> web.StreamResponse:
         return web.json_response({})
+
+    async def _no_sessions(self, request: web.Request) -> web.StreamResponse:
+        """The gateway asks by itself, when it starts, whether turns were left behind."""
+        return web.json_response({"sessions": [], "total": 0})
 
     async def _readiness(self, request: web.Request) -> web.StreamResponse:
         return web.json_response({}, status=200 if self.ready else 503)

@@ -10,7 +10,7 @@ from aiohttp import web
 from yarl import URL
 
 from anamnesis.kit.auth import new_key
-from services.gateway.app import INGEST, MEMORY
+from services.gateway.behind import INGEST, MEMORY
 from services.ingest import app as ingest
 from services.ingest.settings import IngestSettings
 from services.memory import app as memory

@@ -125,12 +125,28 @@ def test_printed_commands_name_the_data_where_it_would_not_be_found(
     usual.mkdir(parents=True)
     settings = LocalSettings(data_dir=data)
     presence.note(data)
-    assert "ANAMNESIS_DATA_DIR=" not in greeting(settings, "http://127.0.0.1:1")
+    link = "http://127.0.0.1:1/login?token=x"
+    assert "ANAMNESIS_DATA_DIR=" not in greeting(settings, "http://127.0.0.1:1", link)
     lock = presence.Lock(usual)
     assert lock.take()
     try:
-        lines = [line.strip() for line in greeting(settings, "http://127.0.0.1:1").splitlines() if "DATA_DIR" in line]
+        said = greeting(settings, "http://127.0.0.1:1", link)
     finally:
         lock.release()
-    assert len(lines) == 3
-    assert all(shlex.split(line)[0] == f"ANAMNESIS_DATA_DIR={data}" for line in lines)
+    lines = [line.strip() for line in said.splitlines() if "DATA_DIR" in line]
+    assert len(lines) == 4
+    assert all(shlex.split(line)[0] == f"ANAMNESIS_DATA_DIR={data}" for line in lines[:3])
+    assert f"{lines[0].split(' ingest')[0]} login" in lines[3]
+
+
+def test_the_greeting_ends_with_the_one_address_to_open(tmp_path: Path) -> None:
+    """The last address is the link that logs in; where there is none, it is the bare one and how to get a link."""
+    settings = LocalSettings(data_dir=tmp_path)
+    link = "http://127.0.0.1:1/login?token=x"
+    *_, opening, hint = greeting(settings, "http://127.0.0.1:1", link).strip().splitlines()
+    assert opening == f"Open {link}"
+    assert "works once" in hint
+    assert " login' makes another" in hint
+    *_, opening, hint = greeting(settings, "http://127.0.0.1:1", None).strip().splitlines()
+    assert opening == "Open http://127.0.0.1:1"
+    assert " login' makes a link" in hint

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx
 import pytest
 
 from anamnesis import installation
@@ -144,6 +145,31 @@ def test_the_printed_commands_work_as_they_are(machine: Machine) -> None:
         assert "recall" not in line or "ready line" in done.stdout
 
 
+def test_the_printed_address_logs_in_once(machine: Machine) -> None:
+    """The address at the end of the start opens the login page, and its form lets one browser in."""
+    lines = [line for line in machine.printed.splitlines() if line.startswith("Open ")]
+    assert len(lines) == 1
+    _enter(lines[0].removeprefix("Open "), 303)
+    _enter(lines[0].removeprefix("Open "), 401)
+    another = machine.anamnesis("login")
+    assert another.returncode == 0, another.stderr
+    _enter(another.stdout.strip(), 303)
+    again = machine.local("up", "--detach")
+    assert " login' makes a link" in again.stdout
+
+
+def _enter(address: str, status: int) -> None:
+    """Open the address and send the form of the page, as a browser does."""
+    url = httpx.URL(address)
+    with httpx.Client(trust_env=False, timeout=30) as browser:
+        assert 'name="token"' in browser.get(url).text
+        origin = f"{url.scheme}://{url.netloc.decode()}"
+        form = {"token": url.params["token"]}
+        entered = browser.post(f"{origin}/login", data=form, headers={"Origin": origin})
+        assert entered.status_code == status
+        assert ("anamnesis_session" in entered.cookies) == (status == 303)
+
+
 def test_it_is_found_again_without_settings(machine: Machine) -> None:
     """`status` needs no data directory to find what was started last."""
     bare = {name: value for name, value in machine.environment.items() if not name.startswith("ANAMNESIS_")}
@@ -213,7 +239,9 @@ def test_logs_hold_no_text_and_no_key(machine: Machine) -> None:
     logged = machine.local("logs", "-n", "100000").stdout
     key = (machine.data / "api.key").read_text().strip()
     service_key = (machine.data / "service.key").read_text().strip()
-    for secret in (key, service_key, "flaky", "espresso", "citric"):
+    token = re.search(r"token=([A-Za-z0-9_-]+)", machine.printed)
+    assert token is not None
+    for secret in (key, service_key, token[1], "flaky", "espresso", "citric"):
         assert secret not in logged
     assert "gateway |" in logged
 

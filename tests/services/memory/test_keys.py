@@ -1,16 +1,19 @@
-"""The first key: made, given, replaced, and never lost in between."""
+"""Keys in the store: the first is made, given, replaced and never lost in between; others come, expire and go."""
 
 import stat
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from anamnesis.contracts.base import JsonObject
+from anamnesis.contracts.base import JsonObject, now
+from anamnesis.contracts.keys import KeyCreate, KeyKind, KeyRecord, Scope
 from anamnesis.kit.auth import key_hash
-from anamnesis.kit.errors import Unavailable
-from services.memory.keys import StoredKeys, ensure_first_key
+from anamnesis.kit.errors import Conflict, NotFound, Unavailable
+from services.memory.keys import FIRST, StoredKeys, ensure_first_key
+from services.memory.last_used import KIND, LastUsed
 from services.memory.stores.sqlite import SqliteStore
 
 GIVEN = SecretStr("anm_given-to-the-service")
@@ -33,7 +36,7 @@ class Stoppable(SqliteStore):
 
 
 async def _open_to(store: SqliteStore, *keys: str) -> list[bool]:
-    known = StoredKeys(store)
+    known = StoredKeys(store, LastUsed(store))
     return [await known.identify(key_hash(key)) is not None for key in keys]
 
 
@@ -104,3 +107,106 @@ async def test_no_key_is_kept_that_nobody_was_told(tmp_path: Path) -> None:
         await ensure_first_key(store, None, tmp_path / "taken")
     assert await store.list("keys") == []
     await store.close()
+
+
+@pytest.fixture
+async def keys(store: SqliteStore) -> AsyncIterator[StoredKeys]:
+    uses = LastUsed(store)
+    yield StoredKeys(store, uses)
+    await uses.close()
+
+
+async def test_a_key_stored_before_keys_could_end_still_opens(store: SqliteStore, keys: StoredKeys) -> None:
+    """A document with no more than the first fields is a key without an end that was never used."""
+    hash = key_hash("anm_from-long-ago")
+    old: JsonObject = {
+        "key_id": "key_old",
+        "name": "first",
+        "scope": "admin",
+        "hash": hash,
+        "created_at": "2026-01-01T00:00:00Z",
+    }
+    await store.write(KIND, hash, old)
+    assert await keys.identify(hash) is not None
+    (listed,) = await keys.list()
+    assert (listed.kind, listed.expires_at, listed.last_used) == (KeyKind.API, None, None)
+
+
+async def test_a_key_ends_when_its_time_has_come(store: SqliteStore, keys: StoredKeys) -> None:
+    """An expired key opens nothing, is not listed, and is cleared away when the next one is made."""
+    made = await keys.create(KeyCreate(name="for a day", scope=Scope.READ, expires_in_days=1))
+    assert made.expires_at is not None
+    assert abs(made.expires_at - now() - timedelta(days=1)) < timedelta(minutes=10)
+    identity = await keys.identify(key_hash(made.key))
+    assert identity is not None
+    assert identity.expires_at == made.expires_at
+    document = await store.read(KIND, key_hash(made.key))
+    assert document is not None
+    record = KeyRecord.model_validate(document.value).model_copy(update={"expires_at": now() - timedelta(seconds=1)})
+    await store.write(KIND, record.hash, record.model_dump(mode="json"))
+    assert await keys.identify(record.hash) is None
+    assert await keys.list() == ()
+    await keys.create(KeyCreate(name="next", scope=Scope.READ))
+    assert await store.read(KIND, record.hash) is None
+
+
+async def test_a_list_holds_no_hash(keys: StoredKeys) -> None:
+    """What is listed is what may be seen, the oldest first."""
+    made = [await keys.create(KeyCreate(name=f"key {number}", scope=Scope.WRITE)) for number in range(3)]
+    listed = await keys.list()
+    assert {one.key_id for one in listed} == {one.key_id for one in made}
+    assert [one.created_at for one in listed] == sorted(one.created_at for one in listed)
+    assert all(key_hash(one.key) not in str(listed) and one.key not in str(listed) for one in made)
+
+
+async def test_the_last_admin_key_without_an_end_stays(keys: StoredKeys) -> None:
+    """One that ends some day is no reason to let go of the last that does not."""
+    first = await keys.create(KeyCreate(name="mine", scope=Scope.ADMIN))
+    await keys.create(KeyCreate(name="for a while", scope=Scope.ADMIN, expires_in_days=30))
+    await keys.create(KeyCreate(name="writer", scope=Scope.WRITE))
+    with pytest.raises(Conflict, match="create another one first"):
+        await keys.revoke(first.key_id)
+    second = await keys.create(KeyCreate(name="another", scope=Scope.ADMIN))
+    assert await keys.revoke(first.key_id) == (first.key_id,)
+    assert await keys.identify(key_hash(first.key)) is None
+    assert await keys.identify(key_hash(second.key)) is not None
+    with pytest.raises(NotFound):
+        await keys.revoke(first.key_id)
+
+
+async def test_browsers_go_with_the_key_that_let_them_in(store: SqliteStore, keys: StoredKeys, tmp_path: Path) -> None:
+    """Revoking a key ends the sessions that began with it, and no other; so does replacing the first key."""
+    parent = await keys.create(KeyCreate(name="reader", scope=Scope.READ))
+    session = KeyCreate(name="browser on Firefox", scope=Scope.READ, expires_in_days=1, kind=KeyKind.BROWSER)
+    child = await keys.create(session.model_copy(update={"parent": parent.key_id}))
+    other = await keys.create(session)
+    assert set(await keys.revoke(parent.key_id)) == {parent.key_id, child.key_id}
+    assert await _open_to(store, parent.key, child.key, other.key) == [False, False, True]
+    with pytest.raises(NotFound):
+        await keys.create(session.model_copy(update={"parent": parent.key_id}))
+
+    await ensure_first_key(store, GIVEN, tmp_path)
+    first = next(one for one in await keys.list() if one.name == FIRST)
+    child = await keys.create(session.model_copy(update={"parent": first.key_id}))
+    await ensure_first_key(store, SecretStr("anm_another-one-is-given"), tmp_path)
+    assert await _open_to(store, GIVEN.get_secret_value(), child.key, other.key) == [False, False, True]
+
+
+async def test_the_name_of_the_first_key_is_taken(keys: StoredKeys) -> None:
+    """A key of that name would vanish when the first one is replaced."""
+    with pytest.raises(Conflict):
+        await keys.create(KeyCreate(name=FIRST, scope=Scope.WRITE))
+
+
+async def test_the_number_of_keys_is_bounded(store: SqliteStore) -> None:
+    """Too many keys are refused; a browser too many ends the session that was used longest ago."""
+    keys = StoredKeys(store, LastUsed(store), max_keys=2, max_sessions=2)
+    for name in ("one", "two"):
+        await keys.create(KeyCreate(name=name, scope=Scope.ADMIN))
+    with pytest.raises(Conflict, match="revoke those"):
+        await keys.create(KeyCreate(name="three", scope=Scope.ADMIN))
+    session = KeyCreate(name="browser", scope=Scope.ADMIN, expires_in_days=1, kind=KeyKind.BROWSER)
+    sessions = [await keys.create(session) for _ in range(3)]
+    kept = {one.key_id for one in await keys.list() if one.kind is KeyKind.BROWSER}
+    assert len(kept) == 2
+    assert sessions[2].key_id in kept

@@ -239,13 +239,22 @@ def test_a_turn_cannot_be_forged() -> None:
 # Through SSH --------------------------------------------------------------------------------------
 
 SSH = """#!{python} -IS
-import json, os, subprocess, sys
+import json, os, subprocess, sys, threading
 here = os.path.dirname(os.path.abspath(__file__))
 with open(here + "/ssh.json", "w") as file:
     json.dump(sys.argv[1:], file)
-sys.exit(subprocess.run(["/bin/sh", "-c", sys.argv[-1]], cwd="/").returncode)
+there = subprocess.Popen(
+    ["/bin/sh", "-c", sys.argv[-1]], cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+)
+def bring(source, target):
+    while piece := os.read(source.fileno(), 65536):
+        os.write(target, piece)
+for source, target in ((there.stdout, 1), (there.stderr, 2)):
+    threading.Thread(target=bring, args=(source, target), daemon=True).start()
+sys.exit(there.wait())
 """
-"""Hands the command to a shell, as the daemon on the other side does."""
+"""Hands the command to a shell of another session, as the daemon on the other side does: when this side is ended, the
+shell is told nothing, but that what it writes has nowhere to go."""
 
 
 class SshStand(CliStand):

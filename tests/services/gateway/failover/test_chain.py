@@ -1,10 +1,13 @@
 """An ordered list of backends: where the line is, what is told when all fail, and that nothing is left behind."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from anamnesis.contracts.chat import StopReason, Usage
 from anamnesis.kit.errors import (
@@ -19,9 +22,19 @@ from anamnesis.kit.errors import (
     Unavailable,
     UpstreamFailed,
 )
-from services.gateway.backends.base import BackendFailure, Finish, Piece, Started, TextDelta, ThinkingDelta, ToolBegin
+from services.gateway.backends.base import (
+    BackendFailure,
+    Endpoint,
+    Finish,
+    Piece,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    ToolBegin,
+)
 from services.gateway.failover.breaker import State
 from services.gateway.failover.chain import Chain
+from services.gateway.failover.pool import Pool
 from services.gateway.failover.walk import MAX_HELD, Begun, Deadlines
 
 from .fakes import ASK, END, PING, ROLE, STARTED, Fake, Stall, Step, failure, one, words
@@ -184,6 +197,47 @@ async def test_when_all_fail_every_reason_is_told(first: Step, second: Step, exp
         assert error.retry_after == 4
 
 
+REFUSED = failure(400, moves_on=False)
+STEPS = st.sampled_from([ROLE, PING, *words("", "x"), END, Piece(Finish(StopReason.REFUSED)), failure(500), REFUSED])
+
+
+def speaks(script: Sequence[Step]) -> bool | None:
+    """The reference: whether a script says something, says nothing, or (none) is refused for good."""
+    for step in script:
+        if isinstance(step, BackendFailure):
+            return False if step.moves_on else None
+        if isinstance(step, Piece) and (step.commits or isinstance(step.delta, Finish)):
+            return step != END
+    return False
+
+
+@given(st.lists(st.lists(STEPS, max_size=5), min_size=1, max_size=5))
+def test_the_first_that_speaks_is_found(scripts: list[list[Step]]) -> None:
+    """Over any backends that do anything, the first that says something answers, and nothing is left under way."""
+    backends = [one(f"b{at}", *script) for at, script in enumerate(scripts)]
+    kinds = [speaks(script) for script in scripts]
+    first = next((at for at, kind in enumerate(kinds) if kind is not False), None)
+
+    async def run() -> None:
+        asking = chain(*backends)
+        try:
+            begun = await asking.begin(ASK, [backend.name for backend in backends])
+        except AnamnesisError:
+            assert first is None or kinds[first] is None
+        else:
+            assert first is not None
+            assert begun.backend == f"b{first}"
+            with contextlib.suppress(BackendFailure):
+                await said(begun)
+            await begun.pieces.aclose()
+        last = len(scripts) - 1 if first is None else first
+        assert [bool(backend.asks) for backend in backends] == [at <= last for at in range(len(scripts))]
+        for backend in backends:
+            assert (backend.under_way, asking.pool(backend.name).status()[0].in_flight) == (0, 0)
+
+    asyncio.run(run())
+
+
 async def test_one_deadline_is_over_all_tries() -> None:
     """Tries share one total: when it is over nobody else is asked, whatever each try might still take."""
     stops = [one(name, Stall()) for name in "abcdef"]
@@ -204,7 +258,7 @@ async def test_the_total_deadline_holds_within_an_answer() -> None:
     """An answer that never ends is ended, however lively it is."""
     endless = one("endless", *words("x"), *[Piece(TextDelta("y"))] * 3, Stall())
     begun = await chain(endless, deadlines=Deadlines(first=5, idle=5, total=0.3)).begin(ASK, ["endless"])
-    with pytest.raises(BackendFailure, match="out of time after 0[.]3 s in all"):
+    with pytest.raises(BackendFailure, match=r"out of time after 0[.]3 s in all"):
         await said(begun)
 
 
@@ -254,6 +308,17 @@ async def test_one_that_is_left_alone_comes_after_all_others() -> None:
     begun = await asking.begin(ASK, ["a", "b"])
     assert [one.endpoint for one in begun.attempts] == ["b-0", "a-0"]
     assert await said(begun) == "a"
+
+
+async def test_a_pool_can_be_shared() -> None:
+    """Who shares a pool shares its breakers, and each has its endpoints at their own address."""
+    a = good()
+    pool = Pool([Endpoint("good-0", "http://elsewhere")])
+    asking = Chain([a], PATIENT, pools={"good": pool})
+    begun = await asking.begin(ASK, ["good"])
+    assert [one.in_flight for one in pool.status()] == [1]
+    await begun.pieces.aclose()
+    assert [one.in_flight for one in pool.status()] == [0]
 
 
 async def test_names_say_which_model() -> None:

@@ -51,7 +51,7 @@ async def client(store: Interrupted) -> AsyncIterator[httpx.AsyncClient]:
 
     app = create_app(
         "memory",
-        routers=[state.routes(store, Anybody())],
+        routers=[state.routes(store)],
         holder=Anybody(),
         allowed_hosts=["memory"],
         ready=store.ping,

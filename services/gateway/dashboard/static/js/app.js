@@ -83,6 +83,18 @@ nav.addEventListener("keydown", (event) => {
   links[(to + links.length) % links.length].focus();
 });
 
+document.addEventListener("keydown", (event) => {
+  const row = event.target.closest(".episodes .episode");
+  const step = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 }[event.key];
+  if (!row || !step || event.ctrlKey || event.metaKey || event.altKey) return;
+  const rows = [...row.closest(".episodes").querySelectorAll(".episode")];
+  const next = rows[rows.indexOf(row) + step];
+  if (next) {
+    event.preventDefault();
+    next.focus();
+  }
+});
+
 // Navigation on a narrow screen -------------------------------------------------------------------
 
 const menu = document.querySelector("button.menu");

@@ -12,6 +12,7 @@ function show(state) {
 }
 
 let source = null;
+const last = new Map(); // what a panel has shown already is no news
 let pause = 2000; // ms until the next try; doubles up to a minute
 
 function connect() {
@@ -22,8 +23,10 @@ function connect() {
   });
   for (const name of NAMES) {
     source.addEventListener(name, (event) => {
-      const detail = JSON.parse(event.data);
-      document.body.dispatchEvent(new CustomEvent(`live:${name}`, { detail }));
+      const before = last.get(name);
+      last.set(name, event.data);
+      if (before === undefined || before === event.data) return;
+      document.body.dispatchEvent(new CustomEvent(`live:${name}`, { detail: JSON.parse(event.data) }));
     });
   }
   source.addEventListener("error", () => {

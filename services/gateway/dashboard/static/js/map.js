@@ -47,6 +47,7 @@ function show(map) {
   const hidden = new Uint8Array(map.projects.length);
   const shown = (at) => hidden[points.project[at]] === 0;
 
+  state.replaceChildren();
   state.hidden = true;
   document.getElementById("map-ready").hidden = false;
   document.getElementById("map-list").hidden = false;

@@ -1,0 +1,60 @@
+"""Which paths belong to the services behind, and how they are passed on to them: one origin for everything."""
+
+from collections.abc import Callable
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from anamnesis.kit.auth import READING_PATHS
+from services.gateway.proxy import Deadlines, Proxy, Service
+from services.gateway.settings import GatewaySettings
+
+MAX_IMPORT = 4 << 30  # bytes of one import; passed on as they come, never held
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+KEYS = "/api/keys"
+MEMORY = (
+    "/api/episodes",
+    "/api/chat/sessions",
+    "/api/embedding",
+    "/api/blocklist",
+    "/api/settings",
+    "/api/state",
+    "/api/leases",
+    KEYS,
+)
+INGEST = ("/api/jsonl",)
+SEARCH = "/api/episodes/search"
+ENDLESS = ("/api/episodes/export", "/api/episodes/import", "/api/chat/sessions/{session_id}/export")
+"""Paths of memory whose bodies may be larger and take longer than any bound."""
+LARGER = {"/api/episodes/import": MAX_IMPORT}
+
+
+def routes(
+    settings: GatewaySettings, proxy: Proxy, memory: Service, ingest: Service, on_keys: Callable[[], None]
+) -> APIRouter:
+    """Every path of memory and ingest. The gateway's own routes come before: a path is the first one's that fits.
+
+    `on_keys` is called when memory has changed keys: one that is revoked opens nothing from that moment on.
+    """
+    router = APIRouter()
+    bounded = Deadlines(settings.gateway_wait, settings.gateway_idle, settings.gateway_total)
+    read_wait = min(settings.gateway_wait, settings.gateway_read_wait)
+
+    def pass_on(path: str, service: Service, deadlines: Deadlines) -> None:
+        async def forward(request: Request) -> Response:
+            reads = request.method == "GET" or path in READING_PATHS
+            within = deadlines._replace(wait=read_wait) if reads else deadlines
+            return proxy.forward(request, service, within, on_keys if path.startswith(KEYS) and not reads else None)
+
+        # The service behind describes its paths itself; repeating them here would only go stale.
+        router.add_api_route(path, forward, methods=METHODS, response_class=Response, include_in_schema=False)
+
+    for path in ENDLESS:
+        pass_on(path, memory, bounded._replace(total=None))
+    pass_on(SEARCH, memory, bounded)
+    for service, prefixes in ((memory, MEMORY), (ingest, INGEST)):
+        for prefix in prefixes:
+            pass_on(prefix, service, bounded)
+            pass_on(prefix + "/{rest:path}", service, bounded)
+    return router

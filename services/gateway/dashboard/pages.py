@@ -2,7 +2,18 @@
 
 from fastapi import APIRouter
 
-from services.gateway.dashboard import embedding, episodes, ingest, overview, rooms, search, settings
+from services.gateway.dashboard import (
+    chat,
+    embedding,
+    episodes,
+    evaluate,
+    ingest,
+    map,
+    overview,
+    rooms,
+    search,
+    settings,
+)
 from services.gateway.dashboard.assets import Assets
 from services.gateway.dashboard.callers import Callers
 from services.gateway.dashboard.shell import Csrf, Shell
@@ -15,6 +26,9 @@ def routes(callers: Callers, csrf: Csrf) -> APIRouter:
     router = APIRouter()
     router.include_router(assets.routes())
     router.include_router(overview.routes(shell, callers))
+    router.include_router(chat.routes(shell))
+    router.include_router(map.routes(shell))
+    router.include_router(evaluate.routes(shell, callers))
     router.include_router(episodes.routes(shell, callers))
     router.include_router(search.routes(shell, callers))
     router.include_router(ingest.routes(shell, callers))

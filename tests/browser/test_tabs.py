@@ -1,7 +1,7 @@
 """Every page opens cleanly, for every eye and on every screen."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Request, expect
 
 from anamnesis.contracts.episodes import EpisodePage

@@ -14,7 +14,7 @@ def settings(behind: Behind, *trainers: str) -> GatewaySettings:
         memory_url=HttpUrl(behind.url),
         ingest_url=HttpUrl(behind.url),
         service_key=SecretStr(SERVICE_KEY),
-        TRAINER_URLS=",".join(trainers),  # type: ignore[call-arg]  # by its own name, as the environment has it
+        TRAINER_URLS=",".join(trainers),
     )
 
 

@@ -76,6 +76,11 @@ class _Run:
     error: str | None = None
 
     @property
+    def made(self) -> bool:
+        """Its questions are made from episodes."""
+        return bool(self.request.made) and not self.request.questions
+
+    @property
     def done(self) -> int:
         return self.embedded + sum(answer is not None for own in self.answers for answer in own)
 
@@ -110,7 +115,7 @@ class Runs:
         self._desk = desk
         self._current: _Run | None = None
         self._last: EvaluateRun | None = None
-        """The one that ended last, for as long as memory may not have it."""
+        """The one that ended last: memory may not have it, or not its outcomes."""
         self._tasks: set[asyncio.Task[None]] = set()
         """The run under way last, and those before it that memory is still to keep."""
 
@@ -181,16 +186,20 @@ class Runs:
             logger().error("evaluation_failed", error=where(error))
         run.finished_at = now()
         # Another may begin from here on: keeping this one is a matter of its own.
-        self._last, self._current = run.view(), None
+        told = run.view()
+        self._last, self._current = told, None
+        if run.made:
+            # Such questions are an episode's own words: kept in a setting they would outlive its being forgotten.
+            told = told.model_copy(update={"outcomes": ()})
         try:
-            await self._desk.keep(self._last)
+            await self._desk.keep(told)
         except AnamnesisError as error:
             logger().warning("evaluation_not_kept", reason=error.code)
 
     async def _ask(self, run: _Run) -> None:
         request = run.request
         episodes: list[Episode] = []
-        if request.made and not request.questions:
+        if run.made:
             episodes = await self._desk.sample(request.made * LOOKED_AT, request.project)
             own = await asyncio.to_thread(made, episodes, request.made)
             if not own:

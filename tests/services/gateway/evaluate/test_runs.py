@@ -209,6 +209,19 @@ async def test_made_questions_and_unanswerable_ones(runs: Runs, desk: Scripted) 
     assert LOOKED_AT > 1
 
 
+async def test_words_of_episodes_are_not_kept(runs: Runs, desk: Scripted) -> None:
+    """Made questions are shown with their run, and not written into a document that outlives forgotten episodes."""
+    run = await finished(runs, await runs.start(request(questions=(), made=10)))
+    assert any("gasket" in one.question for one in run.outcomes)
+    async with asyncio.timeout(10):
+        while not desk.kept:  # noqa: ASYNC110 -- kept a moment after the end
+            await asyncio.sleep(0.001)
+    assert desk.kept == [run.model_copy(update={"outcomes": ()})]
+    assert await runs.get(run.run_id) == run
+    await finished(runs, await runs.start(request(LEXICAL)))
+    assert desk.kept[0].outcomes
+
+
 async def test_configurations_need_names_of_their_own(runs: Runs) -> None:
     """Two of one name could not be told apart."""
     with pytest.raises(BadRequest, match="name"):

@@ -31,6 +31,8 @@ PHRASES = {
     "docs/pictures/": "The pictures of this page",
     "bench/": "What is measured, against whom, and the recorded results",
     "bench/results/": "What was measured: tables to read, and the numbers behind them",
+    "services/gateway/dashboard/static/": "Styles, scripts and pictures of the pages, third parties' with their hashes",
+    "services/gateway/dashboard/templates/": "The pages and their parts as templates",
     "shared/": "Library code; on the import path",
     "tests/": "They mirror the tree",
     "tests/anamnesis/": "The library: contracts' limits, kit, redaction, transcripts",
@@ -46,7 +48,13 @@ PHRASES = {
 }
 """What files and directories are for that cannot say it themselves."""
 
-WHOLE = ("bench/results/", "docs/decisions/", "docs/pictures/")
+WHOLE = (
+    "bench/results/",
+    "docs/decisions/",
+    "docs/pictures/",
+    "services/gateway/dashboard/static/",
+    "services/gateway/dashboard/templates/",
+)
 """Directories that stand for everything in them."""
 
 

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from services.gateway.dashboard import embedding, episodes, ingest, overview, rooms, search, settings
+from services.gateway.dashboard import embedding, episodes, ingest, overview, preferences, rooms, search
 from services.gateway.dashboard.assets import Assets
 from services.gateway.dashboard.callers import Callers
 from services.gateway.dashboard.shell import Csrf, Shell
@@ -19,6 +19,6 @@ def routes(callers: Callers, csrf: Csrf) -> APIRouter:
     router.include_router(search.routes(shell, callers))
     router.include_router(ingest.routes(shell, callers))
     router.include_router(embedding.routes(shell, callers))
-    router.include_router(settings.routes(shell, callers))
+    router.include_router(preferences.routes(shell, callers))
     router.include_router(rooms.routes(shell))
     return router

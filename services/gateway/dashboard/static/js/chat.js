@@ -92,10 +92,7 @@ async function show(id, turn = null) {
     const chosen = mine.views.find((one) => one.number === turn);
     recall.show(chosen ?? mine.views.at(-1) ?? null);
     if (chosen) {
-      log.following = false;
-      chosen.element.scrollIntoView({ block: "start" });
-      chosen.element.tabIndex = -1;
-      chosen.element.focus({ preventScroll: true });
+      log.toElement(chosen.element);
     } else {
       log.toEnd();
       if (matchMedia("(pointer: fine)").matches) message.focus({ preventScroll: true });

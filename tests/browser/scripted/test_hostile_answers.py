@@ -1,5 +1,6 @@
-"""Answers and memories are text that others wrote: whatever stands in them, however they are cut, nothing comes alive."""
+"""Answers and memories are text that others wrote: whatever stands in them, however cut, nothing comes alive."""
 
+import itertools
 import random
 from collections.abc import Sequence
 
@@ -88,13 +89,13 @@ def say(page: Page, text: str, turns: int) -> None:
 
 def pieces(text: str, chance: random.Random) -> Sequence[str]:
     cuts = sorted({0, len(text), *(chance.randrange(len(text)) for _ in range(20))})
-    return [text[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+    return [text[start:end] for start, end in itertools.pairwise(cuts)]
 
 
 @pytest.mark.slow
 def test_answers_stay_inert_while_they_stream(shown: OpenScripted, scripted: House) -> None:
     """The corpus as answers, cut at random places; as questions, too, and as what was recalled."""
-    chance = random.Random(11)  # noqa: S311 - no secret
+    chance = random.Random(11)
     answers = iter(CORPUS)
 
     def script(_: object) -> Script:
@@ -152,7 +153,8 @@ def test_cut_anywhere_it_is_the_same_and_inert(shown: OpenScripted, scripted: Ho
             for (let at = 0; at <= text.length; at += 1) {
               const cut = box();
               render(cut, text.slice(0, at));
-              if (cut.querySelector("script, iframe, img, svg, style, form, meta, base")) found.push(["alive", text, at]);
+              const alive = cut.querySelector("script, iframe, img, svg, style, form, meta, base");
+              if (alive) found.push(["alive", text, at]);
               for (const link of cut.querySelectorAll("a")) {
                 if (!["http:", "https:", "mailto:"].includes(link.protocol)) found.push(["link", text, at]);
               }
@@ -180,7 +182,7 @@ def test_no_word_is_lost_whatever_is_around_it(shown: OpenScripted) -> None:
         "~~", "$", "$$", "\\", "\\[", "|", "|a|b|\n|-|-|\n", "<", "<br>", "![", "http://x", "    ", "\t", " ", "# ",
         "- [ ] ", "---\n", "é", "😀",
     )  # fmt: skip
-    chance = random.Random(5)  # noqa: S311 - no secret
+    chance = random.Random(5)
     texts = ["".join(chance.choice((*marks, " word ")) for _ in range(chance.randrange(1, 40))) for _ in range(1500)]
     long = [mark * (60_000 // len(mark)) for mark in (*marks, "[a](", "a](b ", "*a_")]
     visit = shown()
@@ -196,7 +198,8 @@ def test_no_word_is_lost_whatever_is_around_it(shown: OpenScripted) -> None:
             for (let at = 0; at < text.length; at += 3) markdown.write(text.slice(at, at + 3));
             markdown.end();
             const hidden = [...markdown.root.querySelectorAll("a")].map((one) => decodeURI(one.href)).join();
-            if (count(markdown.root.textContent) + count(hidden) < count(text)) lost.push([text, markdown.root.innerHTML]);
+            const kept = count(markdown.root.textContent) + count(hidden);
+            if (kept < count(text)) lost.push([text, markdown.root.innerHTML]);
           }
           for (const text of long) {
             const began = performance.now();

@@ -11,6 +11,9 @@ BEGIN = "<!-- tree: made by `python -m docs.generate` -->"
 END = "<!-- end of tree -->"
 
 PHRASES = {
+    "services/gateway/dashboard/static/": "What browsers load: style sheets, and a small ES module for each page",
+    "services/gateway/dashboard/static/vendor/": "Files of others, with their licences and hashes",
+    "services/gateway/dashboard/templates/": "What pages are rendered from; parts of them in `parts/`",
     ".ci/run": "What continuous integration runs: the test command",
     ".dockerignore": "What stays out of the images",
     ".env.example": "Every variable, one line of meaning each",
@@ -46,7 +49,15 @@ PHRASES = {
 }
 """What files and directories are for that cannot say it themselves."""
 
-WHOLE = ("bench/results/", "docs/decisions/", "docs/pictures/")
+PAGES = "services/gateway/dashboard/"
+WHOLE = (
+    "bench/results/",
+    "docs/decisions/",
+    "docs/pictures/",
+    f"{PAGES}static/vendor/",
+    f"{PAGES}static/",
+    f"{PAGES}templates/",
+)
 """Directories that stand for everything in them."""
 
 

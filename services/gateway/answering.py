@@ -4,7 +4,6 @@ What the chat and all surfaces have in common. A turn that goes on over tool cal
 the user's words is kept, so that memory is asked once and a model sees the same text at the same place each time.
 """
 
-import asyncio
 import hashlib
 import time
 from collections import OrderedDict
@@ -12,21 +11,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from anamnesis.contracts.chat import Attempt, StopReason
-from anamnesis.contracts.episodes import Changed
-from anamnesis.contracts.usefulness import EpisodeVerdict, UsefulnessReport, Verdict
-from anamnesis.kit.client import ServiceClient
-from anamnesis.kit.errors import AnamnesisError
-from anamnesis.kit.logs import logger
+from anamnesis.contracts.usefulness import EpisodeVerdict, Verdict
 from anamnesis.transcripts.wrappers import clean
 from services.gateway.backends.base import Ask, Dialect, Finish, Message, Piece, TextDelta, ToolInput
 from services.gateway.failover.chain import Chain
 from services.gateway.recall import MemoryScope, Recall, Remembered
+from services.gateway.reports import Reports
 from services.gateway.usefulness import used
 
 KEPT_TURNS = 1_000  # turns whose memories are kept for the calls that follow
 KEPT_FOR = 3600.0  # seconds
-REPORT_WITHIN = 10.0  # seconds for telling memory what was of use
-MAX_REPORTS = 64  # under way at once; more are dropped, they are only counts
 
 
 @dataclass
@@ -41,14 +35,13 @@ class Turn:
 
 
 class Answering:
-    """Answers conversations. Opened by use; `close` waits for what is still to be reported."""
+    """Answers conversations."""
 
-    def __init__(self, chain: Chain, recall: Recall, memory: ServiceClient) -> None:
+    def __init__(self, chain: Chain, recall: Recall, reports: Reports) -> None:
         self._chain = chain
         self._recall = recall
-        self._memory = memory
+        self._reports = reports
         self._turns: OrderedDict[str, Turn] = OrderedDict()
-        self._reports: set[asyncio.Task[None]] = set()
 
     async def begin(
         self, ask: Ask, names: Sequence[str], scope: MemoryScope | None, owner: str, *, whole: bool = False
@@ -95,30 +88,17 @@ class Answering:
 
     def report(self, turn: Turn) -> None:
         """Tell memory, in the background, which of a turn's memories were of use. Once a turn."""
-        if turn.reported or not turn.remembered.episodes or len(self._reports) >= MAX_REPORTS:
+        if turn.reported:
             return
         turn.reported = True
-        verdicts = tuple(
-            EpisodeVerdict(
-                episode_id=one.episode_id, verdict=Verdict.USED if one.episode_id in turn.useful else Verdict.UNUSED
-            )
-            for one in turn.remembered.episodes
+        self._reports.send(
+            [
+                EpisodeVerdict(
+                    episode_id=one.episode_id, verdict=Verdict.USED if one.episode_id in turn.useful else Verdict.UNUSED
+                )
+                for one in turn.remembered.episodes
+            ]
         )
-        task = asyncio.create_task(self._send(UsefulnessReport(verdicts=verdicts)), name="usefulness")
-        self._reports.add(task)
-        task.add_done_callback(self._reports.discard)
-
-    async def close(self) -> None:
-        if self._reports:
-            await asyncio.wait(self._reports, timeout=REPORT_WITHIN)
-
-    async def _send(self, report: UsefulnessReport) -> None:
-        try:
-            await self._memory.request(
-                "POST", "/api/episodes/usefulness", Changed, body=report, deadline=REPORT_WITHIN, repeatable=False
-            )
-        except AnamnesisError as error:
-            logger().warning("usefulness not reported", error=error.code, episodes=len(report.verdicts))
 
 
 @dataclass

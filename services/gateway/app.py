@@ -33,6 +33,9 @@ from services.gateway.entrance.login import Login
 from services.gateway.entrance.places import to_login
 from services.gateway.entrance.rates import RateLimit
 from services.gateway.entrance.sessions import BrowserSessions, csrf_token
+from services.gateway.evaluate.memory import MemoryDesk
+from services.gateway.evaluate.routes import routes as evaluate_routes
+from services.gateway.evaluate.runs import Runs
 from services.gateway.events import Events
 from services.gateway.failover.chain import Chain
 from services.gateway.failover.pool import Pool
@@ -42,6 +45,7 @@ from services.gateway.hooks.service import Hooks
 from services.gateway.idempotency import Idempotency
 from services.gateway.proxy import Proxy, Service
 from services.gateway.recall import Recall
+from services.gateway.reports import Reports
 from services.gateway.settings import GatewaySettings
 from services.gateway.subpath import SubPath
 from services.gateway.surfaces import anthropic, embeddings, models, openai
@@ -85,7 +89,8 @@ def build(settings: GatewaySettings) -> FastAPI:
     # Chats and plain generation are one load on a trainer, and what one learns of it the other knows.
     chain = Chain(backends, deadlines, pools={TRAINERS: fleet.pool})
     recall = Recall(client, wait=settings.recall_wait, top_k=settings.recall_top_k, tokens=settings.recall_tokens)
-    answering = Answering(chain, recall, client)
+    reports = Reports(client)
+    answering = Answering(chain, recall, reports)
     sessions = Sessions(client)
     remembering = Remembering(client, sessions)
     turns = Turns(answering, sessions, remembering, settings.chat_history, names)
@@ -95,6 +100,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     counter = next((one for one in backends if isinstance(one, Claude)), None)
     mcp = Mcp(Toolbox(client))
     hooks = Hooks(client, ingest_client, settings)
+    evaluations = Runs(MemoryDesk(client))
 
     async def recall_latency() -> latency.Latency:
         return latency.of_route(app.state.metrics, behind.SEARCH)
@@ -126,13 +132,14 @@ def build(settings: GatewaySettings) -> FastAPI:
             await fleet.open()
             opened.push_async_callback(fleet.close)
             opened.push_async_callback(catalogue.close)
-            opened.push_async_callback(answering.close)
+            opened.push_async_callback(reports.close)
             await remembering.open()
             opened.push_async_callback(remembering.close)
             opened.push_async_callback(turns.close)
             hooks.open(app.state.metrics.registry)
             opened.push_async_callback(hooks.close)
             await opened.enter_async_context(mcp.running())
+            opened.push_async_callback(evaluations.close)
             opened.push_async_callback(told.close)
             yield
 
@@ -154,8 +161,9 @@ def build(settings: GatewaySettings) -> FastAPI:
             mcp.routes(),
             hooks.routes(),
             feedback.routes(client, sessions),
+            evaluate_routes(evaluations),
             entrance.routes(login),
-            behind.routes(settings, proxy, memory, ingest, on_keys=holder.forget),
+            behind.routes(settings, proxy, memory, ingest, fleet.pool.endpoints, on_keys=holder.forget),
         ],
         holder=holder,
         allowed_hosts=settings.own_hosts,

@@ -1,11 +1,13 @@
 """Which paths belong to the services behind, and how they are passed on to them: one origin for everything."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from anamnesis.kit.auth import READING_PATHS
+from anamnesis.kit.errors import NotFound
+from services.gateway.backends.base import Endpoint
 from services.gateway.proxy import Deadlines, Proxy, Service
 from services.gateway.settings import GatewaySettings
 
@@ -27,13 +29,19 @@ INGEST = ("/api/jsonl",)
 SEARCH = "/api/episodes/search"
 ENDLESS = ("/api/episodes/export", "/api/episodes/import", "/api/chat/sessions/{session_id}/export")
 """Paths of memory whose bodies may be larger and take longer than any bound."""
+TRAINER_SEGMENTS = 3  # /api/trainers/LABEL
 LARGER = {"/api/episodes/import": MAX_IMPORT}
 
 
 def routes(
-    settings: GatewaySettings, proxy: Proxy, memory: Service, ingest: Service, on_keys: Callable[[], None]
+    settings: GatewaySettings,
+    proxy: Proxy,
+    memory: Service,
+    ingest: Service,
+    trainers: Sequence[Endpoint],
+    on_keys: Callable[[], None],
 ) -> APIRouter:
-    """Every path of memory and ingest. The gateway's own routes come before: a path is the first one's that fits.
+    """Every path of memory, ingest and the trainers. The gateway's own come before: a path is the first's that fits.
 
     `on_keys` is called when memory has changed keys: one that is revoked opens nothing from that moment on.
     """
@@ -57,4 +65,21 @@ def routes(
         for prefix in prefixes:
             pass_on(prefix, service, bounded)
             pass_on(prefix + "/{rest:path}", service, bounded)
+    by_name = {one.name: Service(f"trainer {one.name}", one.url, cut=TRAINER_SEGMENTS) for one in trainers}
+
+    async def to_trainer(request: Request) -> Response:
+        """The trainer's own paths, below its label."""
+        label = request.path_params["label"]
+        if label not in by_name:
+            raise NotFound(f"there is no trainer of this label; these are configured: {', '.join(by_name) or 'none'}")
+        within = bounded._replace(wait=read_wait) if request.method == "GET" else bounded
+        return proxy.forward(request, by_name[label], within)
+
+    router.add_api_route(
+        "/api/trainers/{label}/{rest:path}",
+        to_trainer,
+        methods=METHODS,
+        response_class=Response,
+        include_in_schema=False,
+    )
     return router

@@ -48,6 +48,8 @@ class Service(NamedTuple):
 
     name: str
     url: str
+    cut: int = 0
+    """So many segments of a path are ours, and do not travel on."""
 
 
 class Deadlines(NamedTuple):
@@ -221,7 +223,8 @@ class _Relay(Response):
     async def _pass_on(self, upload: _Upload, patience: _Patience, send: Send) -> None:
         scope = self._request.scope
         query = scope["query_string"].decode("ascii")
-        target = self._service.url + scope["raw_path"].decode("ascii") + (f"?{query}" if query else "")
+        path = "/" + "/".join(scope["raw_path"].decode("ascii").split("/")[1 + self._service.cut :])
+        target = self._service.url + path + (f"?{query}" if query else "")
         headers = [
             (key.decode("latin-1"), value.decode("latin-1")) for key, value in _kept(scope["headers"], _NOT_SENT)
         ]

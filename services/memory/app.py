@@ -35,6 +35,7 @@ from services.memory.settings import MemorySettings
 from services.memory.stores.base import Store
 from services.memory.stores.mongo import MongoStore
 from services.memory.stores.sqlite import SqliteStore
+from services.memory.trials import Trials
 from services.memory.usefulness import Usefulness
 
 
@@ -59,6 +60,7 @@ def build(settings: MemorySettings) -> FastAPI:
     hits = Hits(store)
     maps = Maps(store)
     reranker = CrossEncoderReranker(settings.reranker) if settings.reranker is not None else None
+    trials = Trials(store, embedding, reranker)
     uses = LastUsed(store)
     keys = StoredKeys(store, uses)
     holder = ServiceKey(settings.service_key, keys)
@@ -89,6 +91,7 @@ def build(settings: MemorySettings) -> FastAPI:
                 )
                 sys.stdout.flush()
             stack.push_async_callback(embedding.close)
+            stack.push_async_callback(trials.close)
             await embedding.open()
             settling = asyncio.create_task(_settle(embedding))
             clearing = asyncio.create_task(chats.finish())
@@ -113,7 +116,7 @@ def build(settings: MemorySettings) -> FastAPI:
             chat.routes(chats, Search(chats, workers)),
             transfer.routes(store, door),
             insight.routes(store, embedding, maps),
-            embedding_endpoints.routes(embedding),
+            embedding_endpoints.routes(embedding, trials),
             state.routes(store),
             key_endpoints.routes(keys, on_revoked=holder.forget),
             episodes.routes_by_id(store, door, remover),  # last: fixed paths come before /{id}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser.conftest import Open, fill
+from tests.browser.conftest import Episode, Open, fill
 from tests.e2e.conftest import Stack
 
 CORPUS = (
@@ -22,7 +22,7 @@ CORPUS = (
 @pytest.fixture(scope="module")
 def hostile(house: Stack) -> list[str]:
     """The corpus in every field of an episode that is text; gives the ids."""
-    records = [
+    records: list[Episode] = [
         {
             "episode_id": f"ep_hostile_{number}",
             "instance": text[:180],
@@ -34,7 +34,7 @@ def hostile(house: Stack) -> list[str]:
         }
         for number, text in enumerate(CORPUS)
     ]
-    fill(house, list(records))
+    fill(house, records)
     return [f"ep_hostile_{number}" for number in range(len(CORPUS))]
 
 

@@ -4,6 +4,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Request, expect
 
+from anamnesis.contracts.episodes import EpisodePage
 from tests.browser.conftest import Open
 from tests.e2e.conftest import Stack
 
@@ -26,10 +27,8 @@ paths = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())
 
 def some_episode(house: Stack) -> str:
     with house.client() as client:
-        return (
-            "/dashboard/episodes/"
-            + client.get("/api/episodes?limit=1&project=shop").json()["episodes"][0]["episode_id"]
-        )
+        found = EpisodePage.model_validate_json(client.get("/api/episodes?limit=1&project=shop").content)
+    return f"/dashboard/episodes/{found.episodes[0].episode_id}"
 
 
 @paths

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import httpx
 import pytest
+from pydantic import JsonValue
 
 from anamnesis.contracts.chat import (
     ChatAnswer,
@@ -65,12 +66,13 @@ async def upstream(chat: Chat) -> AsyncIterator[Upstream]:
 
 
 def chunk(text: str, finish: str | None = None) -> bytes:
-    choice = {"index": 0, "delta": {"content": text} if text else {}, "finish_reason": finish}
+    delta: JsonValue = {"content": text} if text else {}
+    choice: JsonValue = {"index": 0, "delta": delta, "finish_reason": finish}
     return sse({"id": "c1", "object": "chat.completion.chunk", "model": "scripted-1", "choices": [choice]})
 
 
 def says(*pieces: str) -> Script:
-    usage = {"prompt_tokens": 40, "completion_tokens": 9, "total_tokens": 49}
+    usage: JsonValue = {"prompt_tokens": 40, "completion_tokens": 9, "total_tokens": 49}
     last = sse({"id": "c1", "object": "chat.completion.chunk", "model": "scripted-1", "choices": [], "usage": usage})
     return stream([*map(chunk, pieces), chunk("", "stop"), last, b"data: [DONE]\n\n"])
 

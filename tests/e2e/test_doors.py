@@ -32,7 +32,12 @@ OPEN_AT_THE_GATEWAY = OPEN | {
     ("GET", "/static/login.js"),
 }
 READING = {"memory": READING_PATHS, "ingest": READING_PATHS, "gateway": gateway.READING}
-STRANGERS = ({}, {"X-API-Key": "anm_wrong"}, {"Authorization": "Bearer x"}, {"Authorization": "Basic eDp4"})
+STRANGERS: tuple[dict[str, str], ...] = (
+    {},
+    {"X-API-Key": "anm_wrong"},
+    {"Authorization": "Bearer x"},
+    {"Authorization": "Basic eDp4"},
+)
 ANY = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 

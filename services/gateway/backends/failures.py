@@ -45,11 +45,11 @@ _STATUS_OF = {
 
 
 def bad_chunk() -> BackendFailure:
-    return BackendFailure("sent a bad chunk: not the JSON that its dialect promises")
+    return BackendFailure("sent a bad chunk: not the JSON that its dialect promises", status=200)
 
 
 def too_large() -> BackendFailure:
-    return BackendFailure("sent a chunk of more than 1 MiB")
+    return BackendFailure("sent a chunk of more than 1 MiB", status=200)
 
 
 def cut_off() -> BackendFailure:

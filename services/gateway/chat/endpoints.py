@@ -45,7 +45,7 @@ def routes(turns: Turns, idempotency: Idempotency) -> APIRouter:
         claim = idempotency.begin(http, request.model_dump_json().encode())
         if isinstance(claim, Kept):
             return claim.response()
-        running = await turns.begin(request, identity)
+        running = await turns.begin(request, identity, at_once=True)
         answer = (await while_connected(http, running.whole())).model_dump_json().encode()
         if claim is not None:
             claim.add(answer)

@@ -59,8 +59,12 @@ class Turns:
         self._names = names
         self._running: set[Running] = set()
 
-    async def begin(self, request: ChatRequest, identity: Identity) -> "Running":
-        """Begin a turn: from here on what was asked is kept. Raises what memory reports."""
+    async def begin(self, request: ChatRequest, identity: Identity, *, at_once: bool = False) -> "Running":
+        """Begin a turn: from here on what was asked is kept. Raises what memory reports.
+
+        `at_once`: nothing of the answer is told before all of it is there, so that one that breaks off may still be
+        given by somebody else.
+        """
         session = await self._sessions.open(request)
         earlier = await self._sessions.read(session.session_id) if session.turns else None
         begun, turn = await self._sessions.begin(session.session_id, request.message, request.memory)
@@ -73,7 +77,7 @@ class Turns:
             max_tokens=request.max_tokens,
             temperature=request.temperature,
         )
-        running = Running(self, request, identity, session, begun, turn)
+        running = Running(self, request, identity, session, begun, turn, at_once)
         running.task = asyncio.create_task(running.run(ask), name="turn")
         self._running.add(running)
         running.task.add_done_callback(lambda _: self._running.discard(running))
@@ -92,7 +96,7 @@ class Turns:
             scope = MemoryScope(request.project, request.instance, request.top_k, request.floor)
             turn = await self._answering.remember(ask, scope, identity.key_id)
             await running.tell_recalled(turn.remembered)
-        answer = await self._answering.answer(ask, request.backends or self._names, turn)
+        answer = await self._answering.answer(ask, request.backends or self._names, turn, whole=running.at_once)
         await running.tell("backend", ChatBackend(backend=answer.backend, model=answer.model, attempts=answer.attempts))
         return answer
 
@@ -123,6 +127,7 @@ class Running:
         session: ChatSession,
         begun: ChatBegun,
         turn: ChatTurn,
+        at_once: bool,
     ) -> None:
         self._turns = turns
         self._request = request
@@ -132,6 +137,7 @@ class Running:
         self._turn = turn
         self._events: asyncio.Queue[TurnEvent | AnamnesisError] = asyncio.Queue(MAX_EVENTS)
         self._stopped = False
+        self.at_once = at_once
         self.session_id = session.session_id
 
     async def events(self) -> AsyncIterator[TurnEvent]:

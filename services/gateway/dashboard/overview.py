@@ -1,10 +1,10 @@
 """The first page: how much is remembered, since when and of what, and whether all of it is well."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import Response
 
 from anamnesis.contracts.embedding import EmbeddingConfig, ReembedStatus
 from anamnesis.contracts.episodes import EpisodeStats
@@ -13,7 +13,7 @@ from anamnesis.contracts.usefulness import UsefulnessSummary
 from services.gateway import latency
 from services.gateway.dashboard.callers import Callers
 from services.gateway.dashboard.shell import Context, Shell
-from services.gateway.dashboard.timeline import By, bucket_for, table
+from services.gateway.dashboard.timeline import By, bucket_for, earliest_shown, table
 
 SEARCH = "/api/episodes/search"
 STATS = "/api/episodes/stats"
@@ -23,11 +23,6 @@ PARTS = "/dashboard/parts/overview"
 
 def routes(shell: Shell, callers: Callers) -> APIRouter:
     router = APIRouter(include_in_schema=False)
-
-    @router.get("/")
-    async def door(request: Request) -> Response:
-        """The address alone leads to the dashboard."""
-        return RedirectResponse(str(request.scope.get("root_path", "")).rstrip("/") + "/dashboard", 303)
 
     @router.get("/dashboard")
     async def page(request: Request) -> Response:
@@ -49,16 +44,20 @@ def routes(shell: Shell, callers: Callers) -> APIRouter:
 
     @router.get(PARTS + "/timeline")
     async def timeline(
-        request: Request, by: Annotated[By, Query()] = "project", bucket: Annotated[Bucket | None, Query()] = None
+        request: Request,
+        by: Annotated[By, Query()] = "project",
+        bucket: Annotated[Bucket | Literal[""], Query(description="Empty = what is read best.")] = "",
     ) -> Response:
         async def make() -> Context:
             memory = callers.memory(request)
-            chosen = bucket
-            if chosen is None:
-                stats = await memory.get(STATS, EpisodeStats, deadline=DEADLINE)
-                chosen = bucket_for(stats.earliest, stats.latest)
-            found = await memory.get("/api/episodes/timeline", Timeline, {"bucket": chosen.value}, deadline=DEADLINE)
-            return {"table": table(found.points, found.bucket, by), "bucket": found.bucket.value, "by": by}
+            stats = await memory.get(STATS, EpisodeStats, deadline=DEADLINE)
+            chosen = Bucket(bucket) if bucket else bucket_for(stats.earliest, stats.latest)
+            since = earliest_shown(stats.latest, chosen)
+            asked = {"bucket": chosen.value, "since": since.isoformat() if since else None}
+            found = await memory.get("/api/episodes/timeline", Timeline, asked, deadline=DEADLINE)
+            cut = since is not None and stats.earliest is not None and stats.earliest < since
+            shown = table(found.points, found.bucket, by)
+            return {"table": shown, "bucket": found.bucket.value, "by": by, "cut": cut}
 
         return await shell.panel(request, "parts/overview_timeline.html", make)
 

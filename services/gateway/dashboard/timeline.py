@@ -10,6 +10,7 @@ from anamnesis.contracts.insight import Bucket, TimelinePoint
 MOST_COLUMNS = 7
 """As many as there are colours that can be told apart; what is smaller is put together."""
 MOST_ROWS = 400
+DAYS = {Bucket.DAY: 1, Bucket.WEEK: 7, Bucket.MONTH: 31}
 OTHERS = "others"
 By = Literal["project", "instance"]
 
@@ -31,6 +32,11 @@ def bucket_for(earliest: datetime | None, latest: datetime | None) -> Bucket:
     """The bucket in which a course of this length is read best."""
     days = (latest - earliest).days if earliest and latest else 0
     return Bucket.DAY if days <= 100 else Bucket.WEEK if days <= 3 * 365 else Bucket.MONTH
+
+
+def earliest_shown(latest: datetime | None, bucket: Bucket) -> datetime | None:
+    """Before this moment nothing is asked for: there would be more bars than a picture can hold."""
+    return latest - timedelta(days=DAYS[bucket] * (MOST_ROWS - 1)) if latest else None
 
 
 def table(points: Sequence[TimelinePoint], bucket: Bucket, by: By) -> Table:

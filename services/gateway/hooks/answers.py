@@ -12,9 +12,9 @@ from anamnesis.kit.errors import AnamnesisError
 from anamnesis.transcripts.wrappers import clean, is_command
 from services.gateway.hooks.events import HookEvent, project_of
 from services.gateway.hooks.reading import Reading
-from services.gateway.hooks.reports import Reports
 from services.gateway.hooks.sessions import PATIENCE, HookSession, HookSessions
 from services.gateway.recall import MemoryScope, Recall, fence, source_of, tame
+from services.gateway.reports import Reports
 from services.gateway.usefulness import used
 
 LATEST = 5  # episodes that a session begins with

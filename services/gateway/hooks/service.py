@@ -9,9 +9,9 @@ from services.gateway.hooks import endpoints
 from services.gateway.hooks.answers import Answers
 from services.gateway.hooks.bound import InTime, Outcomes
 from services.gateway.hooks.reading import Reading
-from services.gateway.hooks.reports import Reports
 from services.gateway.hooks.sessions import HookSessions
 from services.gateway.recall import Recall
+from services.gateway.reports import Reports
 from services.gateway.settings import GatewaySettings
 
 SHARE = 0.8  # of the time that a hook has, for memory; the rest is for whose key it is, and for us

@@ -9,6 +9,7 @@ from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.generate import GenerateRequest
 from anamnesis.contracts.trainers import TrainerPlace, TrainerPlaces, TrainerState, TrainerStates
 from anamnesis.kit.errors import Unavailable
+from services.gateway.backends.anamnesis_gpt import NAME
 from services.gateway.backends.base import BackendFailure
 from services.gateway.failover.chain import failure_of
 from services.gateway.failover.pool import EndpointStatus, Pool
@@ -16,7 +17,6 @@ from services.gateway.failover.probes import EVERY, Probes
 from services.gateway.failover.walk import Begun, Deadlines, NobodyAnswered, Stop, Walk
 from services.gateway.trainers.client import TrainerClient
 
-NAME = "anamnesis-gpt"
 UNSET = "set TRAINER_URLS to the addresses of your trainers, http://host:3011 for instance, and start again"
 STATUS_WAIT = 2.0  # seconds for what a trainer says of itself
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.embedding import CpuShare, EmbeddingConfig, EmbeddingModel, ModelChoice, ReembedStatus
-from anamnesis.kit.errors import AnamnesisError, BadRequest, Unavailable
+from anamnesis.kit.errors import AnamnesisError, BadRequest, Conflict, Unavailable
 from anamnesis.kit.logs import logger, where
 from services.memory.embedding import room
 from services.memory.embedding.cpu import allot
@@ -267,6 +267,21 @@ class Embedding:
             await self._old.close()
             self._old = None
         await self._serving.pool.promote(self._options)
+
+    # Trying another model ---------------------------------------------------------------------
+
+    async def beside(self, name: str) -> Encoder:
+        """One worker of another model, which stands back behind all others; whoever asks closes it.
+
+        Raises `NotFound` for an unknown model, `Unavailable` for one that is not on this machine, `Conflict` while the
+        store moves to another one: the memory of this machine is for the move then.
+        """
+        self._require_open()
+        if self._registry.locate(name) is None:
+            raise Unavailable(f"{name} is not on this machine: fetch it first, or choose one that is available")
+        if self._borrowed is not None or self._old is not None:
+            raise Conflict("the store is moving to another embedding model; compare models when that is done")
+        return await self._start(name, replace(self._options, nice=_BACKGROUND_NICE, max_workers=1))
 
     # Small things -----------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The embedding model: which one, how much of the processor, and the move to another."""
+"""The embedding model: which one, how much of the processor, the move to another, and trying one before that."""
 
 from base64 import b64encode
 from typing import Any
@@ -17,15 +17,17 @@ from anamnesis.contracts.embedding import (
     TextKind,
 )
 from anamnesis.contracts.errors import ErrorEnvelope
+from anamnesis.contracts.evaluate import CompareRequest, CompareResponse
 from anamnesis.contracts.keys import Scope
 from anamnesis.kit.auth import Needs
 from services.memory.embedding.service import Embedding
+from services.memory.trials import Trials
 
 UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": ErrorEnvelope}}
 ADMIN = [Depends(Needs(Scope.ADMIN))]
 
 
-def routes(embedding: Embedding) -> APIRouter:
+def routes(embedding: Embedding, trials: Trials) -> APIRouter:
     router = APIRouter(tags=["embedding"])
 
     @router.get("/api/embedding/config")
@@ -88,5 +90,13 @@ def routes(embedding: Embedding) -> APIRouter:
     async def status() -> ReembedStatus:
         """How far it is, how fast, and how long it will take."""
         return await embedding.status()
+
+    @router.post("/api/embedding/compare", responses={404: {"model": ErrorEnvelope}, 409: {"model": ErrorEnvelope}})
+    async def compare(request: CompareRequest) -> CompareResponse:
+        """Put questions to a sample of episodes, by a model that need not be the one in use; the store stays as it is.
+
+        The sample is embedded first, some seconds of it with each request: ask again until there are results.
+        """
+        return await trials.compare(request)
 
     return router

@@ -14,7 +14,7 @@ from services.memory.search.hits import Hits
 from services.memory.search.ranking import DEFAULT_FLOOR, Ranked, rank, relevance, reranked, weights_of
 from services.memory.search.rerank import DEPTH, WEIGHT, Reranker
 from services.memory.search.text import passage, query_terms
-from services.memory.stores.base import Candidate, CandidateQuery, Filter, Store, Vector
+from services.memory.stores.base import Candidate, CandidateQuery, Candidates, Filter, Vector
 
 POOL = 100  # candidates by each side
 CHARACTERS_PER_TOKEN = 4
@@ -27,9 +27,17 @@ class QueryEmbedder(Protocol):
         """The model's name and the (d) unit vector."""
 
 
+class Searched(Protocol):
+    """What is searched in: the store, or a part of it."""
+
+    async def candidates(self, query: CandidateQuery) -> Candidates: ...
+
+    async def get(self, episode_ids: Sequence[str]) -> dict[str, Episode]: ...
+
+
 @dataclass(frozen=True)
 class Recall:
-    store: Store
+    store: Searched
     embedder: QueryEmbedder
     hits: Hits
     reranker: Reranker | None = None

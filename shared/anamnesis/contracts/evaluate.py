@@ -10,12 +10,15 @@ from anamnesis.contracts.episodes import RankingWeights
 
 MAX_QUESTIONS = 2_000
 MAX_CONFIGURATIONS = 4
+MAX_SAMPLE = 2_500
+
+QuestionText = Annotated[str, StringConstraints(min_length=1, max_length=2_000, strip_whitespace=True), Storable]
 
 
 class Question(Contract):
     """A question and the episodes that answer it; none = nothing should be found (silence is right)."""
 
-    question: Annotated[str, StringConstraints(min_length=1, max_length=2_000, strip_whitespace=True), Storable]
+    question: QuestionText
     episode_ids: tuple[EpisodeId, ...] = Field(default=(), max_length=50)
 
 
@@ -29,14 +32,15 @@ class Configuration(Contract):
     """None = the shipped weights."""
     model: Name | None = None
     """Another embedding model on this machine: the episodes and questions concerned are embedded with it for this run
-    alone (a sample of at most `EvaluateRequest.sample` episodes). None = the one in use."""
+    alone (a sample of `EvaluateRequest.sample` episodes, in which all configurations of the run then search, so that
+    they can be compared). None = the one in use."""
 
 
 class EvaluateRequest(Contract):
     questions: tuple[Question, ...] = Field(default=(), max_length=MAX_QUESTIONS)
     """One's own; none = those kept in the setting `evaluation-questions`."""
     made: int = Field(default=0, ge=0, le=500)
-    """So many questions are made from episodes instead."""
+    """So many questions are made from episodes instead, and some that no episode answers are put beside them."""
     configurations: tuple[Configuration, ...] = Field(min_length=1, max_length=MAX_CONFIGURATIONS)
     sample: int = Field(default=500, ge=10, le=2_000)
     project: Name | None = None
@@ -54,18 +58,18 @@ class Scores(Contract):
 
     configuration: str
     questions: int
-    recall: float | None
+    recall: float | None = None
     """Mean share of a question's episodes among the first `top_k`, over questions that have any."""
-    mrr: float | None
+    mrr: float | None = None
     """Mean of 1 / rank of the first right episode."""
-    precision: float | None
+    precision: float | None = None
     """Share of returned episodes that were right: what would have been put before a model."""
-    silence: float | None
+    silence: float | None = None
     """Share of questions without an answer that were met with silence."""
-    false_silence: float | None
+    false_silence: float | None = None
     """Share of questions with an answer that were met with silence."""
-    p50_ms: float
-    p95_ms: float
+    p50_ms: float = 0.0
+    p95_ms: float = 0.0
 
 
 class QuestionOutcome(Contract):
@@ -85,8 +89,37 @@ class EvaluateRun(Contract):
     total: int = 0
     scores: tuple[Scores, ...] = ()
     outcomes: tuple[QuestionOutcome, ...] = ()
-    """Where the configurations differ, at most 100."""
+    """Where the configurations differ, or where a single one failed; at most 100."""
     error: str | None = None
+
+
+class CompareRequest(Contract):
+    """Questions to a sample of episodes alone, by an embedding model that need not be the one in use."""
+
+    model: Name | None = None
+    """None = the one in use."""
+    episode_ids: tuple[EpisodeId, ...] = Field(min_length=1, max_length=MAX_SAMPLE)
+    """The sample; those that do not exist or are superseded are left out."""
+    questions: tuple[QuestionText, ...] = Field(max_length=64)
+    top_k: int = Field(default=5, ge=1, le=20)
+    floor: float | None = Field(default=None, ge=0.0, le=1.0)
+    ranking: RankingWeights | None = None
+
+
+class Compared(Contract):
+    """What was found in the sample for one question, best first; none = silence."""
+
+    episode_ids: tuple[str, ...]
+    milliseconds: float
+
+
+class CompareResponse(Contract):
+    """How far the sample is embedded; once it is whole, the results, one a question. Until then: ask again."""
+
+    model: str
+    embedded: int
+    total: int
+    results: tuple[Compared, ...] | None = None
 
 
 class EvaluateRuns(Contract):

@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from pydantic import BaseModel
+from starlette.types import Message
 
 from anamnesis.kit.errors import Unavailable
 from anamnesis.kit.sse import Event
-from services.gateway.events import BEHIND, Events
+from services.gateway.events import BEAT, BEHIND, Events, Stream
 
 
 class Number(BaseModel):
@@ -42,7 +43,7 @@ async def no() -> bool:
 
 @asynccontextmanager
 async def events(source: Source) -> AsyncIterator[Events]:
-    told = Events({"number": source}, quick=0.01, calm=0.01)
+    told = Events({"number": source}, quick=0.01, calm=0.01, beat=0.02)
     try:
         yield told
     finally:
@@ -50,7 +51,10 @@ async def events(source: Source) -> AsyncIterator[Events]:
 
 
 async def following(stream: AsyncIterator[Event]) -> str:
-    return (await asyncio.wait_for(anext(stream), 10)).data
+    """The next event that is more than a beat."""
+    while (one := await asyncio.wait_for(anext(stream), 10)) is BEAT:
+        pass
+    return one.data
 
 
 async def test_a_listener_is_told_what_is_and_then_what_changes() -> None:
@@ -117,7 +121,7 @@ async def test_one_whose_key_is_gone_is_let_go() -> None:
     async with events(source) as told:
         stream = told.listen(no, check=0.05)
         assert await following(stream) == '{"value":0}'
-        assert [one async for one in stream] == []
+        assert [one async for one in stream if one is not BEAT] == []
 
 
 async def test_a_busy_stream_is_looked_at_too() -> None:
@@ -142,3 +146,42 @@ async def test_a_service_that_is_away_is_asked_again() -> None:
         source.away = False
         assert await waiting == '{"value":0}'
         await stream.aclose()
+
+
+async def test_a_reader_that_takes_nothing_is_dropped() -> None:
+    """It is waited for once, for a while; then it is no listener any more."""
+    source = Source()
+    async with events(source) as told:
+
+        async def receive() -> Message:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.body" and message["body"].startswith(b"event"):
+                assert told.listeners == 1
+                await asyncio.Event().wait()
+
+        await asyncio.wait_for(Stream(told.listen(yes), patience=0.05)({"type": "http"}, receive, send), 10)
+        assert told.listeners == 0
+
+
+async def test_one_who_leaves_is_noticed_in_silence() -> None:
+    """By the next beat, and then nobody is asked on its behalf."""
+    source = Source()
+    left = asyncio.Event()
+    async with events(source) as told:
+        sent: list[bytes] = []
+
+        async def receive() -> Message:
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message.get("body", b""))
+            if sent[-1].startswith(b": beat"):
+                left.set()
+
+        await asyncio.wait_for(Stream(told.listen(yes))({"type": "http"}, receive, send), 10)
+        assert told.listeners == 0
+        assert b'event: number\ndata: {"value":0}\n\n' in sent

@@ -109,12 +109,6 @@ def test_a_page_works_below_another_path(path: str) -> None:
     assert 'data-root="/team/memory"' in text
 
 
-async def test_the_bare_address_leads_to_the_dashboard(door: aiohttp.ClientSession) -> None:
-    """A person types an address and nothing more."""
-    async with door.get("/", allow_redirects=False) as answer:
-        assert (answer.status, answer.headers["Location"]) == (303, "/dashboard")
-
-
 async def test_panels_ask_with_the_callers_key(door: aiohttp.ClientSession, behind: Behind) -> None:
     """What the caller may not see, the page does not show."""
 

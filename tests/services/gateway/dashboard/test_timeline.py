@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anamnesis.contracts.insight import Bucket, TimelinePoint
-from services.gateway.dashboard.timeline import MOST_COLUMNS, MOST_ROWS, OTHERS, bucket_for, table
+from services.gateway.dashboard.timeline import MOST_COLUMNS, MOST_ROWS, OTHERS, bucket_for, earliest_shown, table
 
 MONDAY = datetime(2026, 9, 7, tzinfo=UTC)
 
@@ -70,3 +70,12 @@ def test_the_bucket_fits_the_course() -> None:
     assert bucket_for(MONDAY, MONDAY + timedelta(days=30)) is Bucket.DAY
     assert bucket_for(MONDAY, MONDAY + timedelta(days=400)) is Bucket.WEEK
     assert bucket_for(MONDAY, MONDAY + timedelta(days=2000)) is Bucket.MONTH
+
+
+def test_what_would_not_be_shown_is_not_asked_for() -> None:
+    """Days end after a year or so, weeks after years."""
+    assert earliest_shown(None, Bucket.DAY) is None
+    day, week = (earliest_shown(MONDAY, bucket) for bucket in (Bucket.DAY, Bucket.WEEK))
+    assert day == MONDAY - timedelta(days=MOST_ROWS - 1)
+    assert week is not None
+    assert week < MONDAY - timedelta(days=7 * 365)

@@ -25,6 +25,7 @@ from services.gateway.backends.base import Ask, Backend, BackendFailure, Dialect
 from services.gateway.failover.chain import Chain
 from services.gateway.failover.walk import Deadlines
 from services.gateway.recall import Recall
+from services.gateway.reports import Reports
 from services.gateway.surfaces import anthropic, embeddings, models, openai
 from services.gateway.surfaces.catalogue import Catalogue
 from services.gateway.surfaces.desk import Desk
@@ -186,7 +187,8 @@ async def house(
     host, port = runner.addresses[0][:2]
     client = ServiceClient(f"http://{host}:{port}", SecretStr(SERVICE_KEY))
     chain = Chain(backends, Deadlines(first=20.0, idle=20.0, total=60.0))
-    answering = Answering(chain, Recall(client, wait=5.0, top_k=5, tokens=1000), client)
+    reports = Reports(client)
+    answering = Answering(chain, Recall(client, wait=5.0, top_k=5, tokens=1000), reports)
     catalogue = Catalogue(backends)
     desk = Desk(answering, backends, [backend.name for backend in backends], catalogue, patience)
     embedding = embeddings.Embeddings(client, within=10.0)
@@ -197,7 +199,7 @@ async def house(
             await backend.open()
         yield
         await catalogue.close()
-        await answering.close()
+        await reports.close()
         for backend in backends:
             await backend.close()
 

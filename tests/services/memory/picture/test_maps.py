@@ -150,6 +150,14 @@ async def test_a_sample_is_the_newest(maps: Maps, store: SqliteStore) -> None:
     assert (picture.total, picture.episode_id) == (30, tuple(f"ep_{number:03}" for number in range(29, 19, -1)))
 
 
+async def test_a_few_episodes_need_no_refining(maps: Maps, store: SqliteStore, drawer: Drawer) -> None:
+    """Of a few everybody sees all: no process is started for them."""
+    await fill(store, 0, 30)
+    assert not (await maps.get(ALL)).refining
+    await asyncio.sleep(0)
+    assert drawer.sizes == []
+
+
 async def test_a_map_is_kept_for_a_while(store: SqliteStore, drawer: Drawer) -> None:
     """Within its life a map is given again as it is."""
     maps = Maps(store, drawer, fresh=3600.0)

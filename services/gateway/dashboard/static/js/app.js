@@ -1,8 +1,8 @@
 // What every page does: keys, navigation, appearance, panels that load themselves, the event stream.
 import { isDark, setAppearance } from "./appearance.js";
-import { csrf, failure, login } from "./api.js";
+import { api, csrf, failure, login, url } from "./api.js";
 import { listen } from "./live.js";
-import { announce, copy, localise, showFailure } from "./ui.js";
+import { announce, copy, during, localise, showFailure } from "./ui.js";
 
 // Panels ------------------------------------------------------------------------------------------
 
@@ -120,6 +120,13 @@ document.querySelector("[data-theme-switch]").addEventListener("click", () => {
   setAppearance(isDark() ? "light" : "dark");
   announce(isDark() ? "Dark" : "Light");
 });
+
+document.querySelector("[data-logout]")?.addEventListener("click", (event) =>
+  during(event.currentTarget, async () => {
+    await api("POST", "/logout");
+    location.assign(url("/login"));
+  }),
+);
 
 localise(document);
 listen();

@@ -24,7 +24,7 @@ class Reports:
         if not verdicts or len(self._tasks) >= MAX_REPORTS:
             return
         report = UsefulnessReport(verdicts=tuple(verdicts[:MAX_VERDICTS]))
-        task = asyncio.create_task(self._send(report), name="hook-usefulness")
+        task = asyncio.create_task(self._send(report), name="usefulness")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -1,0 +1,56 @@
+"""Paths that are passed on below a name: each trainer's own."""
+
+import pytest
+from pydantic import HttpUrl, SecretStr
+from yarl import URL
+
+from services.gateway.settings import GatewaySettings
+from tests.services.gateway.conftest import CALLER_KEY, SERVICE_KEY, Behind, caller, gateway
+from tests.services.gateway.upstreams import Upstream, respond, sse, stream
+
+
+def settings(behind: Behind, *trainers: str) -> GatewaySettings:
+    return GatewaySettings(
+        memory_url=HttpUrl(behind.url),
+        ingest_url=HttpUrl(behind.url),
+        service_key=SecretStr(SERVICE_KEY),
+        TRAINER_URLS=",".join(trainers),
+    )
+
+
+@pytest.mark.parametrize("label", ["host%3A3011", "host:3011", "gpu-1"])
+async def test_a_trainers_paths_lie_below_its_label(behind: Behind, label: str) -> None:
+    """`/api/trainers/LABEL/...` is the trainer's own path, with the query, the body and the caller's key."""
+    async with Upstream(respond(200, {"run": 7})) as one, Upstream(respond(200, {"run": 8})) as other:
+        named = settings(behind, f"gpu-1={one.url}", f"host:3011={other.url}")
+        async with gateway(named) as url, caller(url) as session:
+            path = f"{url}/api/trainers/{label}/start?resume=a%2Fb"
+            async with session.post(URL(path, encoded=True), json={"method": "qlora"}) as answer:
+                assert await answer.json() == {"run": 7 if label == "gpu-1" else 8}
+        [seen] = one.seen + other.seen
+    assert (seen.method, seen.path) == ("POST", "/start?resume=a%2Fb")
+    assert seen.headers["authorization"] == f"Bearer {CALLER_KEY}"
+    assert seen.json() == {"method": "qlora"}
+
+
+async def test_a_trainers_stream_is_passed_on(behind: Behind) -> None:
+    """Progress is streamed as it comes."""
+    frames = [sse({"step": 1}), sse({"step": 2})]
+    async with (
+        Upstream(stream(frames)) as trainer,
+        gateway(settings(behind, f"a={trainer.url}")) as url,
+        caller(url) as session,
+        session.get(f"{url}/api/trainers/a/progress") as answer,
+    ):
+        assert await answer.read() == b"".join(frames)
+
+
+async def test_an_unknown_label_is_named(behind: Behind) -> None:
+    """A label that no trainer has is 404, with those that there are."""
+    async with (
+        gateway(settings(behind, "a=http://127.0.0.1:9")) as url,
+        caller(url) as session,
+        session.get(f"{url}/api/trainers/b/status") as answer,
+    ):
+        assert answer.status == 404
+        assert "these are configured: a" in (await answer.json())["error"]["message"]

@@ -6,7 +6,9 @@ episodes, points, questions. What the page sends is kept in it.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -58,7 +60,10 @@ from anamnesis.kit.errors import UpstreamFailed
 from anamnesis.kit.sse import Event, event, respond
 from services.gateway.dashboard import pages
 from services.gateway.dashboard.callers import Callers
+from services.gateway.subpath import SubPath
+from tests.ports import free_ports
 
+CSRF = "csrf-of-this-page"
 BEGAN = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 ANSWER = (
     "The upload test was flaky because of a **race** between the worker and the cleanup.\n\n"
@@ -104,7 +109,7 @@ def turn(number: int, asked: str, answered: str, state: TurnState = TurnState.CO
 class Script:
     """One turn: what is recalled, the pieces of the answer (an event among them is waited for), how it ends."""
 
-    pieces: Sequence[str | asyncio.Event] = (ANSWER,)
+    pieces: Sequence[str | threading.Event] = (ANSWER,)
     recalled: Sequence[Recalled] = ()
     used: Sequence[str] = ()
     abstained: bool = False
@@ -129,7 +134,7 @@ class House:
     sessions: dict[str, ChatSession] = field(default_factory=dict)
     turns: dict[str, list[ChatTurn]] = field(default_factory=dict)
     asked: list[ChatRequest] = field(default_factory=list)
-    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    stopped: threading.Event = field(default_factory=threading.Event)
     feedback: list[JsonValue] = field(default_factory=list)
     episodes: dict[str, Episode] = field(default_factory=dict)
     map: EpisodeMap | None = None
@@ -138,7 +143,6 @@ class House:
     runs: list[EvaluateRun] = field(default_factory=list)
     outcome: Callable[[EvaluateRequest, EvaluateRun], EvaluateRun] = lambda _, run: run
     """What a run looks like the next time that it is asked for."""
-    reports: list[str] = field(default_factory=list)
 
     def session(self, id: str, title: str, turns: Sequence[ChatTurn]) -> None:
         moment = BEGAN + timedelta(minutes=len(turns))
@@ -165,10 +169,17 @@ def error(status: int, code: str, message: str, detail: JsonValue = None) -> Res
     return JSONResponse({"error": {"code": code, "message": message, "detail": detail}}, status)
 
 
-def build(house: House) -> FastAPI:
-    app = FastAPI()
-    client = ServiceClient("http://127.0.0.1:9", None)
-    app.include_router(pages.routes(Callers(client, client), lambda _: "csrf-of-this-page"))
+def build(house: House, own: str) -> FastAPI:
+    """`own`: the address that it will have; the pages ask it as they ask memory."""
+    client = ServiceClient(own, None)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with client:
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+    app.include_router(pages.routes(Callers(client, client), lambda _: CSRF))
     _chat(app, house)
     _memory(app, house)
     _evaluate(app, house)
@@ -178,7 +189,7 @@ def build(house: House) -> FastAPI:
 def _chat(app: FastAPI, house: House) -> None:
     @app.post("/api/chat/stream")
     async def stream(request: ChatRequest, http: Request) -> Response:
-        assert http.headers["x-csrf-token"] == "csrf-of-this-page"
+        assert http.headers["x-csrf-token"] == CSRF
         if request.session_id is not None and request.session_id not in house.sessions:
             return error(404, "not_found", "there is no such session")
         house.asked.append(request)
@@ -270,8 +281,8 @@ async def _answer(house: House, request: ChatRequest) -> AsyncIterator[Event]:
         if script.thinking:
             yield event("thinking", ChatDelta(text=script.thinking))
         for piece in script.pieces:
-            if isinstance(piece, asyncio.Event):
-                await piece.wait()
+            if isinstance(piece, threading.Event):
+                await asyncio.to_thread(piece.wait, 30)
                 continue
             said.append(piece)
             yield event("delta", ChatDelta(text=piece))
@@ -396,22 +407,22 @@ def _evaluate(app: FastAPI, house: House) -> None:
         return house.runs[at]
 
 
-@contextlib.asynccontextmanager
-async def serving(house: House, root_path: str = "") -> AsyncIterator[str]:
-    """The address of the pages."""
-    app = build(house)
-    served: FastAPI = app
-    if root_path:
-        served = FastAPI()
-        served.mount(root_path, app)
-    config = uvicorn.Config(served, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=1)
+@contextlib.contextmanager
+def serving(house: House, root_path: str = "") -> Iterator[str]:
+    """The address of the pages, served by a thread."""
+    [port] = free_ports(1)
+    app = SubPath(build(house, f"http://127.0.0.1:{port}"), root_path)
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        assert not task.done(), "the pages did not start"
-        await asyncio.sleep(0.01)
+    thread = threading.Thread(target=server.run, name="house")
+    thread.start()
     try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}{root_path}"
+        deadline = time.monotonic() + 30
+        while not server.started:
+            assert thread.is_alive(), "the pages did not start"
+            assert time.monotonic() < deadline, "the pages did not start"
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{port}{root_path}"
     finally:
         server.should_exit = True
-        await asyncio.wait_for(task, 10)
+        thread.join(15)

@@ -1,11 +1,11 @@
 // The chat page: one conversation at a time, kept by the gateway; the address names it, so that a reload keeps it.
 import { api, Failure, url } from "./api.js";
-import { glyph } from "./chat/glyph.js";
+import { glyph } from "./glyph.js";
 import { Log } from "./chat/log.js";
 import { Options } from "./chat/options.js";
 import { RecallPanel } from "./chat/recall.js";
 import { SessionList } from "./chat/sessions.js";
-import { drafts } from "./chat/storage.js";
+import { drafts } from "./storage.js";
 import { events } from "./chat/stream.js";
 import { Title } from "./chat/title.js";
 import { TurnView } from "./chat/turn.js";
@@ -92,10 +92,7 @@ async function show(id, turn = null) {
     const chosen = mine.views.find((one) => one.number === turn);
     recall.show(chosen ?? mine.views.at(-1) ?? null);
     if (chosen) {
-      log.following = false;
-      chosen.element.scrollIntoView({ block: "start" });
-      chosen.element.tabIndex = -1;
-      chosen.element.focus({ preventScroll: true });
+      log.toElement(chosen.element);
     } else {
       log.toEnd();
       if (matchMedia("(pointer: fine)").matches) message.focus({ preventScroll: true });
@@ -331,7 +328,7 @@ function resize() {
   message.style.height = `${Math.min(message.scrollHeight + 2, 260)}px`;
 }
 
-const draftKey = () => `draft-${conversation.id ?? "new"}`;
+const draftKey = () => `chat-draft-${conversation.id ?? "new"}`;
 
 function keepDraft() {
   drafts.set(draftKey(), message.value);

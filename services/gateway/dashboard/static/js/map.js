@@ -1,6 +1,6 @@
 // The map's page: the picture, its legend, and the list that says in words what it shows.
 import { api, Failure, url } from "./api.js";
-import { details } from "./map/details.js";
+import { details } from "./details.js";
 import { gestures } from "./map/gestures.js";
 import { Picture, style, outline } from "./map/picture.js";
 import { Points } from "./map/points.js";

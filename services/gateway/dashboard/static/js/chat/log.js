@@ -54,6 +54,15 @@ export class Log {
     this.element.scrollTop = 0;
   }
 
+  /** Go to a turn; several times, as those around it take their real heights only when they come into view. */
+  toElement(element, times = 6) {
+    this.following = false;
+    element.scrollIntoView({ block: "start" });
+    if (times > 1) return requestAnimationFrame(() => element.isConnected && this.toElement(element, times - 1));
+    element.tabIndex = -1;
+    element.focus({ preventScroll: true });
+  }
+
   /** Change something above what is being read, which stays where it is. */
   keeping(anchor, change) {
     const before = anchor?.getBoundingClientRect().top ?? 0;

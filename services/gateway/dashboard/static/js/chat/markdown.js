@@ -25,6 +25,7 @@ const NAMES = new Map([
   [smd.LIST_ORDERED, "ol"],
   [smd.LIST_ITEM, "li"],
 ]);
+const HOLDS_WORDS = new Set(["P", "LI", "EM", "STRONG", "S", "CODE", "TD", "TH", "H3", "H4", "H5", "H6"]);
 const VOID = new Set([smd.LINE_BREAK, smd.RULE, smd.CHECKBOX]);
 const EQUATION = new Map([
   [smd.EQUATION_INLINE, "$"],
@@ -51,6 +52,7 @@ export class Markdown {
   constructor(root) {
     this.root = root;
     this.open = [{ node: root, type: 0 }];
+    this.tail = null; // what the parser holds back although it is plain words: shown until it decides
     this.plain = null; // where text goes once the parser has given up
     this.parser = smd.parser({
       data: this,
@@ -66,6 +68,8 @@ export class Markdown {
 
   /** Append a piece, cut anywhere. */
   write(text) {
+    this.tail?.remove();
+    this.tail = null;
     for (let at = 0; at < text.length && !this.plain; ) {
       let to = Math.min(at + STEP, text.length);
       if (/[\uD800-\uDBFF]/.test(text[to - 1]) && to < text.length) to += 1;
@@ -80,10 +84,16 @@ export class Markdown {
       if (this.plain) return append(this.plain, text.slice(at));
     }
     if (this.plain) append(this.plain, text);
+    else if (HOLDS_WORDS.has(this.#top.node.tagName) && /^[\p{L}\p{N}.,:;?]{1,8}$/u.test(this.parser.pending)) {
+      this.tail = document.createTextNode(this.parser.pending);
+      this.#top.node.append(this.tail);
+    }
   }
 
   /** The text is over: what was still waiting for its end is shown as it was written. */
   end() {
+    this.tail?.remove();
+    this.tail = null;
     if (this.plain) return;
     try {
       if (this.parser.pending.startsWith("](")) this.#release();

@@ -1,15 +1,15 @@
 // How a turn is asked: with memory or without, from where it is recalled, and who answers, in which order.
 import { api } from "../api.js";
 import { el } from "../ui.js";
-import { glyph } from "./glyph.js";
-import { choices } from "./storage.js";
+import { glyph } from "../glyph.js";
+import { choices } from "../storage.js";
 
 export class Options {
   constructor(form) {
     this.form = form;
     this.backends = null; // BackendState[], once known
     this.order = []; // [{name, model, on}], for an order of one's own
-    const kept = choices.get("options") ?? {};
+    const kept = choices.get("chat-options") ?? {};
     for (const [name, value] of Object.entries(kept.fields ?? {})) {
       const field = form.elements[name];
       if (!field) continue;
@@ -70,7 +70,7 @@ export class Options {
       const field = this.form.elements[name];
       fields[name] = field.type === "checkbox" ? field.checked : field.value;
     }
-    choices.set("options", { fields, order: this.order.length ? this.order : this.keptOrder });
+    choices.set("chat-options", { fields, order: this.order.length ? this.order : this.keptOrder });
     this.#summary();
   }
 

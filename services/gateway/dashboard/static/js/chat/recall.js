@@ -1,7 +1,7 @@
 // The side panel: what was put before the model for one turn, and why; and whether it was of use.
 import { api, url } from "../api.js";
 import { announce, el, localise } from "../ui.js";
-import { glyph } from "./glyph.js";
+import { glyph } from "../glyph.js";
 
 const TRUST = {
   user: ["your words", ""],

@@ -1,6 +1,6 @@
 // One turn as it stands in the conversation: what was asked, the answer as it grows, and how it ended.
 import { announce, copy, el, localise } from "../ui.js";
-import { glyph } from "./glyph.js";
+import { glyph } from "../glyph.js";
 import { Markdown, render } from "./markdown.js";
 
 const FOLD = 1500; // characters of a question beyond which it is folded

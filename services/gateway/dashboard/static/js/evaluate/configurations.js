@@ -1,6 +1,6 @@
 // Up to four ways to search, as their cards are filled in; kept in this browser.
 import { api } from "../api.js";
-import { choices } from "../chat/storage.js";
+import { choices } from "../storage.js";
 
 const FIRST = [{ name: "As shipped" }, { name: "Changed" }];
 

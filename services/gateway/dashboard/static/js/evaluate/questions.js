@@ -1,8 +1,8 @@
 // One's own labelled questions: kept in a setting, written in a dialog, carried in and out as JSON.
 import { api, url } from "../api.js";
 import { announce, ask, during, el, showFailure } from "../ui.js";
-import { glyph } from "../chat/glyph.js";
-import { details } from "../map/details.js";
+import { glyph } from "../glyph.js";
+import { details } from "../details.js";
 
 const HITS = 12;
 const LARGEST = 2 << 20; // bytes of a file

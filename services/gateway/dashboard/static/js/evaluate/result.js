@@ -1,6 +1,6 @@
 // What came of a run: its scores side by side, the better ones marked, and the questions where they differ.
 import { el } from "../ui.js";
-import { details } from "../map/details.js";
+import { details } from "../details.js";
 import { episodeUrl } from "./questions.js";
 
 const share = (value) => `${(100 * value).toFixed(1)} %`;

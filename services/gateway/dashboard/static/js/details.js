@@ -1,5 +1,5 @@
 // What an episode says, fetched when somebody looks at it, a few at a time, and kept for this page.
-import { api } from "../api.js";
+import { api } from "./api.js";
 
 const KEPT = 500;
 const AT_ONCE = 4;

@@ -1,0 +1,1 @@
+"""Pages over a scripted gateway, for what real services show too rarely or too slowly"""

@@ -77,7 +77,8 @@ def build(settings: GatewaySettings) -> FastAPI:
     proxy = Proxy()
 
     backends = choose(settings, os.environ)
-    names = tuple(backend.name for backend in backends)
+    configured = tuple(backend.name for backend in backends if backend.missing is None)
+    names = configured or tuple(backend.name for backend in backends)  # where there is none, each says what to set
     deadlines = Deadlines(settings.chat_first, settings.chat_idle, settings.chat_total)
     fleet = Fleet(
         Pool(endpoints(settings.trainer_urls)),
@@ -88,7 +89,13 @@ def build(settings: GatewaySettings) -> FastAPI:
     idempotency = Idempotency()
     # Chats and plain generation are one load on a trainer, and what one learns of it the other knows.
     chain = Chain(backends, deadlines, pools={TRAINERS: fleet.pool})
-    recall = Recall(client, wait=settings.recall_wait, top_k=settings.recall_top_k, tokens=settings.recall_tokens)
+    recall = Recall(
+        client,
+        wait=settings.recall_wait,
+        top_k=settings.recall_top_k,
+        tokens=settings.recall_tokens,
+        on_search=lambda seconds: app.state.metrics.seconds.labels("gateway", latency.RECALL).observe(seconds),
+    )
     reports = Reports(client)
     answering = Answering(chain, recall, reports)
     sessions = Sessions(client)
@@ -103,7 +110,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     evaluations = Runs(MemoryDesk(client))
 
     async def recall_latency() -> latency.Latency:
-        return latency.of_route(app.state.metrics, behind.SEARCH)
+        return latency.of_routes(app.state.metrics, latency.SEARCHES)
 
     told = Events(
         {

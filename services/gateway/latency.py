@@ -1,6 +1,7 @@
 """How long searches took since the gateway started, read off its own metrics."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,14 +18,19 @@ class Latency(BaseModel):
     p95_ms: float | None
 
 
-def of_route(metrics: Metrics, route: str) -> Latency:
-    """Of all requests to one route."""
-    bounds: list[tuple[float, float]] = []
+RECALL = "recall"
+"""Under this name the searches are measured that the gateway makes by itself, before a turn of a conversation."""
+SEARCHES = ("/api/episodes/search", RECALL)
+
+
+def of_routes(metrics: Metrics, routes: Collection[str]) -> Latency:
+    """Of all requests to these routes together."""
+    counts: Counter[float] = Counter()
     for family in metrics.seconds.collect():
         for sample in family.samples:
-            if sample.name.endswith("_bucket") and sample.labels["route"] == route:
-                bounds.append((float(sample.labels["le"]), sample.value))
-    bounds.sort()
+            if sample.name.endswith("_bucket") and sample.labels["route"] in routes:
+                counts[float(sample.labels["le"])] += sample.value
+    bounds = sorted(counts.items())
     total = bounds[-1][1] if bounds else 0
     return Latency(requests=int(total), p50_ms=_quantile(bounds, 0.5), p95_ms=_quantile(bounds, 0.95))
 

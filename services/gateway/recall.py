@@ -7,7 +7,7 @@ take out again, so what was recalled is never remembered a second time.
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -61,9 +61,21 @@ class Remembered:
 class Recall:
     """Asks memory, within a bound of time that a person's turn can bear."""
 
-    def __init__(self, memory: ServiceClient, *, wait: float, top_k: int, tokens: int) -> None:
-        """`wait` in seconds; at most `top_k` episodes and about `tokens` tokens are put before a model."""
+    def __init__(
+        self,
+        memory: ServiceClient,
+        *,
+        wait: float,
+        top_k: int,
+        tokens: int,
+        on_search: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        """`wait` in seconds; at most `top_k` episodes and about `tokens` tokens are put before a model.
+
+        `on_search` is told how long each search took, in seconds.
+        """
         self._memory = memory
+        self._on_search = on_search
         self._wait = wait
         self._top_k = top_k
         self._tokens = tokens
@@ -93,6 +105,7 @@ class Recall:
             error = f"memory did not answer within {self._wait:g} s"
         except AnamnesisError as failure:
             error = failure.message
+        self._on_search(time.perf_counter() - began)
         texts = tuple(quoted(found.results, asked, self._tokens * CHARACTERS_PER_TOKEN))
         shown = tuple(recalled(hit) for hit in found.results[: len(texts)])
         return Remembered(

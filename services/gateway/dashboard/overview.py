@@ -85,7 +85,9 @@ def routes(shell: Shell, callers: Callers) -> APIRouter:
     @router.get(PARTS + "/latency")
     async def recall_latency(request: Request) -> Response:
         return shell.part(
-            request, "parts/overview_latency.html", {"latency": latency.of_route(request.app.state.metrics, SEARCH)}
+            request,
+            "parts/overview_latency.html",
+            {"latency": latency.of_routes(request.app.state.metrics, latency.SEARCHES)},
         )
 
     @router.get(PARTS + "/usefulness")

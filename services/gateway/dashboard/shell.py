@@ -12,12 +12,9 @@ from anamnesis.kit.errors import AnamnesisError, Unauthorized
 from services.gateway.dashboard import formats
 from services.gateway.dashboard.assets import Assets, accepts_gzip
 from services.gateway.dashboard.tabs import TABS
+from services.gateway.headers import POLICY
 
 TEMPLATES = Path(__file__).parent / "templates"
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",

@@ -1,6 +1,6 @@
 """How long searches took since the gateway started, read off its own metrics."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 from pydantic import BaseModel, ConfigDict
@@ -25,7 +25,7 @@ SEARCHES = ("/api/episodes/search", RECALL)
 
 def of_routes(metrics: Metrics, routes: Collection[str]) -> Latency:
     """Of all requests to these routes together."""
-    counts: Counter[float] = Counter()
+    counts: defaultdict[float, float] = defaultdict(float)
     for family in metrics.seconds.collect():
         for sample in family.samples:
             if sample.name.endswith("_bucket") and sample.labels["route"] in routes:

@@ -15,7 +15,6 @@ from services.gateway.dashboard.callers import Callers
 from services.gateway.dashboard.shell import Context, Shell
 from services.gateway.dashboard.timeline import By, bucket_for, earliest_shown, table
 
-SEARCH = "/api/episodes/search"
 STATS = "/api/episodes/stats"
 DEADLINE = 20.0  # seconds for what a panel shows
 PARTS = "/dashboard/parts/overview"

@@ -49,14 +49,13 @@ PHRASES = {
 }
 """What files and directories are for that cannot say it themselves."""
 
-PAGES = "services/gateway/dashboard/"
 WHOLE = (
     "bench/results/",
     "docs/decisions/",
     "docs/pictures/",
-    f"{PAGES}static/vendor/",
-    f"{PAGES}static/",
-    f"{PAGES}templates/",
+    "services/gateway/dashboard/static/vendor/",
+    "services/gateway/dashboard/static/",
+    "services/gateway/dashboard/templates/",
 )
 """Directories that stand for everything in them."""
 

@@ -4,8 +4,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Request, expect
 
-from anamnesis.contracts.episodes import EpisodePage
-from tests.browser.conftest import Open
+from tests.browser.conftest import Open, episodes, fill
 from tests.e2e.conftest import Stack
 
 PATHS = {
@@ -26,9 +25,8 @@ paths = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())
 
 
 def some_episode(house: Stack) -> str:
-    with house.client() as client:
-        found = EpisodePage.model_validate_json(client.get("/api/episodes?limit=1&project=shop").content)
-    return f"/dashboard/episodes/{found.episodes[0].episode_id}"
+    fill(house, [{**episodes(1)[0], "episode_id": "ep_tabs", "summary": "an upload test of its own"}])
+    return "/dashboard/episodes/ep_tabs"
 
 
 @paths

@@ -10,9 +10,9 @@ from services.gateway.dashboard import (
     ingest,
     map,
     overview,
+    preferences,
     rooms,
     search,
-    settings,
 )
 from services.gateway.dashboard.assets import Assets
 from services.gateway.dashboard.callers import Callers
@@ -33,6 +33,6 @@ def routes(callers: Callers, csrf: Csrf) -> APIRouter:
     router.include_router(search.routes(shell, callers))
     router.include_router(ingest.routes(shell, callers))
     router.include_router(embedding.routes(shell, callers))
-    router.include_router(settings.routes(shell, callers))
+    router.include_router(preferences.routes(shell, callers))
     router.include_router(rooms.routes(shell))
     return router

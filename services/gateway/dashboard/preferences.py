@@ -1,4 +1,4 @@
-"""Settings: keys, who answers in chats, what is read, and how the pages look. Nothing is written by looking."""
+"""The page of settings: keys, who answers in chats, what is read, and how the pages look. Looking writes nothing."""
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response

@@ -69,8 +69,9 @@ class Visit:
         assert self.problems == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    """One for all tests of the pages, gone after them: while it lives, its event loop is this thread's."""
     try:
         binary = chromium.find()
     except chromium.Missing as missing:

@@ -53,7 +53,10 @@ def test_it_is_drawn_in_the_colours_of_the_legend(shown: OpenScripted, scripted:
       const canvas = document.getElementById("map");
       const scale = Math.min(canvas.width, canvas.height) / 2.16;
       const [x, y] = [canvas.width / 2 - 0.6 * scale, canvas.height / 2 - 0.5 * scale];
-      const data = canvas.getContext("2d").getImageData(x - 25, y - 25, 50, 50).data;
+      const copy = Object.assign(document.createElement("canvas"), { width: 50, height: 50 });
+      const context = copy.getContext("2d", { willReadFrequently: true });
+      context.drawImage(canvas, x - 25, y - 25, 50, 50, 0, 0, 50, 50);
+      const data = context.getImageData(0, 0, 50, 50).data;
       const seen = new Map();
       for (let at = 0; at < data.length; at += 4) {
         if (data[at + 3] < 200) continue;

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import Visit, context_for, episodes, fill, visit_in
-from tests.e2e.conftest import Stack, running
+from tests.e2e.conftest import KEY, Stack, running
 
 QUESTION = "Why does the upload test fail?"
 WORDS = ("The upload test fails because ", "the **server needs longer**", ", as we saw in an earlier case.")
@@ -158,8 +158,44 @@ def test_the_map_of_a_real_store(visit: Visit) -> None:
 
 
 @pytest.mark.slow
-def test_evaluations_open(visit: Visit) -> None:
-    """Nobody has written a question yet, and the page says so without a word on the console."""
+def test_an_evaluation_of_a_real_store(visit: Visit) -> None:
+    """A question of one's own, its right episode ticked, asked under two configurations, and kept."""
     page = visit.go("/dashboard/evaluate")
     expect(page.locator("#questions")).to_contain_text("No questions yet")
+    page.get_by_role("button", name="Add a question").click()
+    page.locator("#question-text").fill(QUESTION)
+    page.get_by_role("button", name="Find").click()
+    page.locator("#question-hits input").first.check()
+    page.get_by_role("button", name="Keep").click()
+    expect(page.locator("#questions .badge")).to_have_text("1 episode")
+    page.get_by_label("Hits").nth(1).fill("20")
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator("#result .badge").first).to_have_text("done", timeout=90_000)
+    expect(page.locator(".scores th[scope=col]")).to_have_text(["As shipped", "Changed"])
+    page.reload()
+    expect(page.locator("#questions .question")).to_have_text(QUESTION)
+    expect(page.locator("#past li")).to_have_count(1)
+    expect(page.locator("#result .scores")).to_be_visible()
     visit.check()
+
+
+@pytest.mark.slow
+def test_a_browser_that_logged_in_may_chat_and_take_the_file(browser: Browser, talking: Stack) -> None:
+    """Over its cookie and the page's token, without a key in any header."""
+    context = context_for(browser, key=None)
+    visit = visit_in(context, talking)
+    page = visit.page
+    page.goto(visit.root + "/chat?session=none-yet")
+    page.get_by_label("API key").fill(KEY)
+    page.get_by_role("button", name="Log in with the key").click()
+    page.wait_for_url(re.compile(r"/chat\?session=none-yet$"))
+    visit.problems.clear()  # Chromium says on its console that this session is not there
+    page.locator("#message").fill(QUESTION)
+    expect(page.locator("#turns .notice")).to_contain_text("This conversation is not there any more")
+    page.keyboard.press("Enter")
+    expect(page.locator(".answered strong")).to_have_text("server needs longer")
+    page.get_by_label("More about this conversation").click()
+    with page.expect_download() as file:
+        page.get_by_role("link", name="Export as JSON").click()
+    assert "server needs longer" in file.value.path().read_text()
+    context.close()

@@ -5,7 +5,7 @@ module `<tab>.py` with `routes(shell, ...) -> APIRouter`, a template `<tab>.html
 it in `parts/<tab>_<part>.html`, and, where it needs one, a module `static/js/<tab>.js`. `GET /dashboard/<tab>` answers
 at once with the shell and empty panels; each panel fetches its part from `GET /dashboard/parts/<tab>/<part>` (htmx), so
 that one that fails shows its own error (`Shell.panel`). `callers.Callers` asks the services with the caller's own key.
-`tabs.TABS` lists what the navigation shows.
+`tabs.TABS` lists what the navigation shows. Chat, map and evaluation hold no data: their modules ask the API.
 
 In templates: `url('/api/...')` for every address (it may live under a sub-path), `static('js/x.js')` for files,
 `macros.html` for panels, empty states, times, bars and icons. In modules: `import {url, api} from './api.js'`, which

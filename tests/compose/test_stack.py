@@ -8,6 +8,7 @@ import asyncio
 import json
 import re
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -376,14 +377,29 @@ def test_kill_loses_nothing(stack: Stack) -> None:
 
 
 def test_stop_and_start_keep_everything(stack: Stack) -> None:
-    """`stop` lets every service end by itself; `down` and `start` make new containers that hold the same episodes."""
+    """`stop` lets every service end by itself, also while a page listens; `down` and `start` make new containers that
+    hold the same episodes."""
     before = stack.talk(lambda client: client.get("/api/episodes").json()["total"])
-    started = time.monotonic()
-    stack.deploy("stop")
-    print(f"stopped in {time.monotonic() - started:.1f} s")
+    listening = threading.Event()
+
+    def listen(client: httpx.Client) -> None:
+        with client.stream("GET", "/api/events") as stream:
+            for _ in events(stream.iter_lines()):
+                listening.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        page = pool.submit(stack.talk, listen)
+        assert listening.wait(60)
+        started = time.monotonic()
+        stack.deploy("stop")
+        print(f"stopped in {time.monotonic() - started:.1f} s")
+        page.result(60)  # its stream has come to an end, and was not cut off
     for service in OURS:
         assert stack.inspect(service, "{{.State.ExitCode}} {{.State.OOMKilled}}") in ("0 false", "143 false"), service
     assert "embedding worker ready" in stack.deploy("logs", "memory")  # it follows to the end, which is there
+    logged = stack.run("docker", "compose", "logs", "--no-color", "gateway")
+    assert '"event": "request"' in logged
+    assert not [line for line in logged.splitlines() if re.search(r'"level": ?"(error|critical)"', line)]
     stack.deploy("down")
     again = stack.deploy("start")
     assert "Made in .env" not in again

@@ -19,14 +19,15 @@ RUN groupadd --gid 10001 anamnesis \
 WORKDIR /app
 
 FROM base AS light
-# The gateway runs a `claude` elsewhere through SSH where it is told to; no other image has a client.
+RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
+    --mount=type=bind,source=requirements-light.lock,target=/tmp/requirements.lock \
+    pip install --no-deps --require-hashes --root-user-action=ignore -r /tmp/requirements.lock
+# The gateway runs a `claude` elsewhere through SSH where it is told to; no other image has a client. After the packages,
+# so that these are a layer that the images share all the same.
 ARG WITH_SSH=
 RUN if [ -n "$WITH_SSH" ]; then \
         apt-get update && apt-get install --yes --no-install-recommends openssh-client && rm -rf /var/lib/apt/lists/*; \
     fi
-RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
-    --mount=type=bind,source=requirements-light.lock,target=/tmp/requirements.lock \
-    pip install --no-deps --require-hashes --root-user-action=ignore -r /tmp/requirements.lock
 COPY shared shared
 COPY services/__init__.py services/__init__.py
 COPY services/ingest services/ingest

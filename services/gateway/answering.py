@@ -125,19 +125,21 @@ class Answer:
     _weighed: bool = False
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
-        """Its pieces. Raises `BackendFailure` where it breaks off."""
-        try:
-            async for piece in self.pieces:
-                match piece.delta:
-                    case TextDelta(text):
-                        self._said.append(text)
-                    case ToolInput(json):
-                        self._written.append(json)
-                    case Finish():
-                        self.finish = piece.delta
-                yield piece
-        finally:
-            await self.aclose()
+        """Its pieces. Raises `BackendFailure` where it breaks off.
+
+        Who leaves early closes the answer, not this: nobody says when a generator that was left is let go, and what it
+        would then do at the backend could meet the closing that is under way.
+        """
+        async for piece in self.pieces:
+            match piece.delta:
+                case TextDelta(text):
+                    self._said.append(text)
+                case ToolInput(json):
+                    self._written.append(json)
+                case Finish():
+                    self.finish = piece.delta
+            yield piece
+        await self.aclose()
 
     async def aclose(self) -> None:
         """End the work at the backend at once, and weigh what was recalled against what was said."""

@@ -6,7 +6,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -33,6 +34,20 @@ PARTS = (
 KEYS = ("ANAMNESIS_API_KEY", "ANAMNESIS_SERVICE_KEY", "ANAMNESIS_MONGODB_PASSWORD")
 UNUSED = dict.fromkeys(KEYS, "not-used-here")
 """What Compose must be given to read its file, where `up` has made no .env yet."""
+SSH_FILES = ("claude_key", "known_hosts")
+MODEL = f"{PROJECT}-model"
+REACHED = """
+import time, urllib.error, urllib.request
+deadline = time.monotonic() + 60
+while True:
+    try:
+        urllib.request.urlopen("http://model:8000/v1/models", timeout=5).close()
+        break
+    except urllib.error.URLError:
+        if time.monotonic() > deadline:
+            raise
+        time.sleep(0.1)
+"""
 T = TypeVar("T")
 
 
@@ -55,6 +70,9 @@ class Stack:
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy2(source, target)
+        for name in SSH_FILES:
+            (self.directory / name).write_text("not a real one\n")
+            (self.directory / name).chmod(0o644)
         gateway, mongo = (3010, 5438) if self.engine.tool else free_ports(2)
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ANAMNESIS_", "COMPOSE_", "AWS_"))}
         self.environment = {
@@ -67,12 +85,29 @@ class Stack:
             "CLAUDE_PROJECTS": str(transcripts),
             "ANAMNESIS_GATEWAY_PORT": str(gateway),
             "ANAMNESIS_MONGODB_PORT": str(mongo),
+            "ANAMNESIS_OPENAI_URLS": "http://model:8000/v1",
+            # What is asked here is whether things work, not how fast a busy machine is.
+            "ANAMNESIS_RECALL_WAIT": "30",
+            "ANAMNESIS_HOOK_WAIT": "30",
         }
 
     def build(self) -> None:
         """Build the images, the database's stand-in among them, before `up` finds them built."""
         self.run("docker", "compose", "-p", "anamnesis-peer", "-f", "tests/compose/peer.yml", "build", limit=600)
         self.run("docker", "compose", "build", limit=1200, **UNUSED)
+        self.run("docker", "compose", "build", "gateway", limit=600, **UNUSED, **self.ssh)
+
+    @property
+    def ssh(self) -> dict[str, str]:
+        """What makes of the gateway one that runs `claude` through SSH, in an image of its own."""
+        key, hosts = (self.directory / name for name in SSH_FILES)
+        return {
+            "ANAMNESIS_TAG": "test-ssh",
+            "ANAMNESIS_CLAUDE_CLI": "claude",
+            "ANAMNESIS_CLAUDE_SSH": "me@127.0.0.1",
+            "ANAMNESIS_CLAUDE_SSH_KEY": str(key),
+            "ANAMNESIS_CLAUDE_SSH_KNOWN_HOSTS": str(hosts),
+        }
 
     def deploy(self, verb: str, *arguments: str, limit: float = 400) -> str:
         """Call ./deploy.sh as a person does."""
@@ -118,6 +153,29 @@ class Stack:
                 return work(client)
 
         return self.engine.inside(connected)
+
+    def browse(self, cookie: str, work: Callable[[httpx.Client], T]) -> T:
+        """Do `work` as a browser does that has this session: with its cookie, and no key."""
+
+        def visit(client: httpx.Client) -> T:
+            del client.headers["Authorization"]
+            client.headers["Origin"] = str(client.base_url).rstrip("/")
+            client.cookies.set("anamnesis_session", cookie)
+            return work(client)
+
+        return self.talk(visit)
+
+    @contextmanager
+    def model(self) -> Iterator[None]:
+        """A model that answers, in a container where only what has a way out can reach it."""
+        program = (Path(__file__).parent / "model.py").read_text()
+        place = ("--name", MODEL, "--network", f"{PROJECT}_outside", "--network-alias", "model")
+        self.run("docker", "run", "--detach", *place, "--read-only", "anamnesis-gateway:test", "python", "-c", program)
+        try:
+            self.python("gateway", REACHED)
+            yield
+        finally:
+            self.run("docker", "rm", "--force", MODEL)
 
     def wait_ready(self, limit: float = 120) -> float:
         """Wait until the gateway, and with it memory and the database, can work; the seconds that took."""

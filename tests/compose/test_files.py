@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field
 
 from anamnesis.kit.settings import Settings
 from services.gateway.settings import GatewaySettings
@@ -295,9 +295,17 @@ UNSET = {
     ("name", "settings"), [("memory", MemorySettings), ("ingest", IngestSettings), ("gateway", GatewaySettings)]
 )
 def test_settings_reach_the_container(name: str, settings: type[Settings], project: Project) -> None:
-    """Every setting of a service can be set in .env, but for those listed with their reason."""
-    given = {variable.removeprefix("ANAMNESIS_").lower() for variable in project.services[name].environment}
-    assert set(settings.model_fields) - given <= set(UNSET)
+    """Every setting of a service can be set in .env, by each of its names, but for those listed with their reason."""
+    wanted = {variable for field in set(settings.model_fields) - set(UNSET) for variable in variables(settings, field)}
+    assert wanted <= set(project.services[name].environment)
+
+
+def variables(settings: type[Settings], field: str) -> list[str]:
+    """The names under which a setting may be given."""
+    alias = settings.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return [choice for choice in alias.choices if isinstance(choice, str)]
+    return [alias] if isinstance(alias, str) else [f"ANAMNESIS_{field.upper()}"]
 
 
 def test_watch_rebuilds(project: Project) -> None:

@@ -4,20 +4,29 @@ The database's image is replaced by one that holds a real mongod behind a proxy 
 is what `./deploy.sh up` starts.
 """
 
+import asyncio
 import json
+import re
 import stat
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+import httpx2
 import pymongo
 import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
 from pymongo.errors import OperationFailure
 
 from tests.compose.engine import NoEngine, find
 from tests.compose.stack import KEYS, Stack
+from tests.compose.visitor import events, log_in, opened
+from tests.compose.writer import Writer, ids_of
 
 pytestmark = [pytest.mark.compose, pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -113,16 +122,21 @@ def test_needs_a_key(stack: Stack) -> None:
     assert stack.talk(probe) == [200, 200, 401, 401, 401, 401]
 
 
+def read_in(client: httpx.Client) -> None:
+    """Have the mounted transcripts read, and wait until both exchanges are kept."""
+    started = client.post("/api/jsonl/ingest", json={})
+    assert started.status_code < 300, started.text
+    deadline = time.monotonic() + 300
+    while client.get("/api/episodes", params={"project": "shop"}).json()["total"] < 2:
+        assert time.monotonic() < deadline, client.get("/api/jsonl/status").text
+        time.sleep(0.5)
+
+
 def test_transcripts_come_back_as_answers(stack: Stack) -> None:
     """What lies in the mounted transcripts is found by asking the gateway, with its event time and project."""
 
     def ask(client: httpx.Client) -> list[dict[str, str]]:
-        started = client.post("/api/jsonl/ingest", json={})
-        assert started.status_code < 300, started.text
-        deadline = time.monotonic() + 300
-        while client.get("/api/episodes").json()["total"] < 2:
-            assert time.monotonic() < deadline, client.get("/api/jsonl/status").text
-            time.sleep(0.5)
+        read_in(client)
         question = {"query_text": "why was the upload test flaky?", "floor": 0, "top_k": 2}
         answer = client.post("/api/episodes/search", json=question)
         assert answer.status_code == 200, answer.text
@@ -133,6 +147,159 @@ def test_transcripts_come_back_as_answers(stack: Stack) -> None:
     assert "upload" in best["summary"]
     assert best["timestamp"].startswith("2026-03-01T10:00:00")
     assert best["project"] == "shop"
+
+
+@pytest.fixture(scope="module")
+def cookie(stack: Stack) -> str:
+    """The session of a browser that came in by the link that `up` printed."""
+    link = re.search(r"^Open (\S+)$", stack.started, re.MULTILINE)
+    assert link, stack.started
+
+    def enter(client: httpx.Client) -> str:
+        del client.headers["Authorization"]
+        came = log_in(client, link[1])
+        assert (came.status_code, came.headers["location"]) == (303, "/dashboard"), came.text
+        session = client.cookies["anamnesis_session"]
+        client.cookies.clear()
+        assert log_in(client, link[1]).status_code == 401, "the link works twice"
+        return session
+
+    return stack.talk(enter)
+
+
+def test_the_printed_link_leads_to_the_pages(stack: Stack, cookie: str) -> None:
+    """The link that `up` ends with lets one browser in, which sees dashboard and chat with every file they name."""
+
+    def look(client: httpx.Client) -> None:
+        for path in ("/dashboard", "/chat"):
+            files = " ".join(opened(client, path))
+            assert "app.css" in files
+            assert "htmx.min.js" in files
+
+    stack.browse(cookie, look)
+
+
+def test_pages_are_told_what_happens(stack: Stack, cookie: str) -> None:
+    """The pages' stream comes through the published port as it is written: an event arrives while it stays open."""
+
+    def listen(client: httpx.Client) -> str:
+        with client.stream("GET", "/api/events") as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            return next(events(stream.iter_lines())).name
+
+    assert stack.browse(cookie, listen) in {"stats", "embedding", "reembed", "ingest", "latency"}
+
+
+def test_a_chat_remembers(stack: Stack, cookie: str) -> None:
+    """A turn from the page is answered by a model in another container, which was shown what the transcripts hold; the
+    page is told what that was, and the exchange becomes an episode."""
+    question = {"message": "Which header does the billing webhook sign?", "project": "shop"}
+
+    def converse(client: httpx.Client) -> None:
+        client.headers["X-CSRF-Token"] = client.get("/api/session").json()["csrf_token"]
+        read_in(client)
+        with client.stream("POST", "/api/chat/stream", json=question) as stream:
+            assert stream.status_code == 200, stream.read()
+            told = list(events(stream.iter_lines()))
+        assert [one.name for one in told] == ["session", "recalled", "backend", "delta", "delta", "done"], told
+        begun, recalled, backend, *deltas, done = (json.loads(json.dumps(one.data)) for one in told)
+        assert "billing webhook" in recalled["episodes"][0]["summary"]
+        assert (backend["backend"], backend["model"]) == ("openai", "scripted-1")
+        assert "X-Billing-Signature" in "".join(delta["text"] for delta in deltas)
+        assert done["turn"]["state"] == "complete"
+        deadline = time.monotonic() + 60
+        while not client.get(f"/api/chat/sessions/{begun['session_id']}").json()["turns"][0]["episode_id"]:
+            assert time.monotonic() < deadline, "the exchange was not remembered"
+            time.sleep(0.2)
+
+    with stack.model():
+        stack.browse(cookie, converse)
+
+
+def test_assistants_find_their_tools(stack: Stack) -> None:
+    """A real MCP client that reaches the published port with a key lists the tools."""
+
+    async def listed() -> list[str]:
+        key = {"Authorization": f"Bearer {stack.setting('ANAMNESIS_API_KEY')}"}
+        url = f"http://127.0.0.1:{stack.environment['ANAMNESIS_GATEWAY_PORT']}/mcp"
+        async with (
+            httpx2.AsyncClient(headers=key, timeout=30, trust_env=False) as http,
+            Client(streamable_http_client(url, http_client=http)) as client,
+        ):
+            return sorted(tool.name for tool in (await client.list_tools()).tools)
+
+    names = stack.engine.inside(lambda: asyncio.run(listed()))
+    assert names == ["add", "feedback", "forget", "get", "search", "timeline"]
+
+
+def test_hooks_are_told_what_is_remembered(stack: Stack) -> None:
+    """What Claude Code posts for a prompt is answered with what bears on it."""
+    posted = {"session_id": "another", "cwd": "/home/dev/shop", "prompt": "Which header does the billing webhook sign?"}
+
+    def submit(client: httpx.Client) -> httpx.Response:
+        read_in(client)
+        return client.post("/hooks/UserPromptSubmit", json=posted, timeout=60)
+
+    answer = stack.talk(submit)
+    assert (answer.status_code, answer.headers["x-anamnesis-outcome"]) == (200, "recalled")
+    assert "X-Billing-Signature" in answer.json()["hookSpecificOutput"]["additionalContext"]
+
+
+def test_without_ssh_nothing_is_handed_over(stack: Stack) -> None:
+    """Where no host for `claude` is named, its secrets are empty, and the image has no SSH client."""
+    probe = """
+import os, pathlib, shutil
+secrets = sorted(pathlib.Path("/run/secrets").iterdir())
+print(*(f"{path.name}={path.read_bytes()!r}" for path in secrets))
+print(repr(os.environ["ANAMNESIS_CLAUDE_SSH_KEY"]), shutil.which("ssh"))
+"""
+    assert stack.python("gateway", probe).splitlines() == ["claude_ssh_key=b'' claude_ssh_known_hosts=b''", "'' None"]
+
+
+def test_with_ssh_the_gateway_can_use_it(stack: Stack) -> None:
+    """Where one is named, the gateway's own image has a client, which its user can run with the key that is mounted."""
+    probe = """
+import subprocess
+from anamnesis.kit.settings import load
+from services.gateway.backends.ssh import Remote
+from services.gateway.settings import GatewaySettings
+remote = Remote.of(load(GatewaySettings))
+print(remote.missing(None), remote.key.read_text().strip())
+tried = subprocess.run(remote.arguments("claude", [], {}, 0), capture_output=True, text=True, timeout=20)
+print(tried.stderr.strip())
+"""
+    once = ("docker", "compose", "run", "--rm", "--no-deps", "-T", "gateway", "python", "-c", probe)
+    *_, found, tried = stack.run(*once, limit=120, **stack.ssh).splitlines()
+    assert found == "None not a real one"
+    assert tried.endswith("Connection refused"), tried
+
+
+def test_the_gateway_stays_small(stack: Stack) -> None:
+    """With many pages open and requests under way, the gateway takes less than half of the memory that it may have."""
+    probe = """
+import pathlib, re
+statuses = [path.read_text() for path in pathlib.Path("/proc").glob("[0-9]*/status")]
+peaks = [int(kilobytes) for status in statuses for kilobytes in re.findall("VmHWM: *\\t* *([0-9]+)", status)]
+print(max(peaks) * 1024)
+"""
+    idle = int(stack.python("gateway", probe))
+
+    def press(client: httpx.Client) -> None:
+        def ask(number: int) -> int:
+            if number % 2:
+                return client.get("/dashboard/episodes").status_code
+            question = {"query_text": f"the upload test, number {number}", "top_k": 5}
+            return client.post("/api/episodes/search", json=question).status_code
+
+        with ExitStack() as pages, ThreadPoolExecutor(16) as pool:
+            for _ in range(80):
+                pages.enter_context(client.stream("GET", "/api/events"))
+            assert set(pool.map(ask, range(300))) == {200}
+
+    stack.talk(press)
+    loaded, allowed = int(stack.python("gateway", probe)), int(stack.inspect("gateway", "{{.HostConfig.Memory}}"))
+    print(f"the gateway took {idle >> 20} MB before and {loaded >> 20} MB at most of {allowed >> 20} MB")
+    assert loaded < allowed / 2
 
 
 def test_database_is_reached_on_loopback_alone(stack: Stack) -> None:
@@ -189,52 +356,6 @@ print(os.getuid() != 0, *(int(status[name], 16) for name in ("CapEff", "CapPrm",
     assert all(int(limit) > 0 for limit in limits.split())
 
 
-class Writer:
-    """Writes episodes through the gateway until told to stop, and remembers what was acknowledged."""
-
-    def __init__(self, stack: Stack) -> None:
-        self.acknowledged: list[str] = []
-        self.failed = 0
-        self._stack = stack
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=lambda: stack.talk(self._write), name="writer")
-
-    def __enter__(self) -> "Writer":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join(60)
-        assert not self._thread.is_alive()
-
-    def _write(self, client: httpx.Client) -> None:
-        number = 0
-        while not self._end.is_set():
-            ids = [f"ep_20260401_tester_kill_{number + offset:08x}" for offset in range(4)]
-            number += len(ids)
-            episodes = [
-                {"episode_id": id, "instance": "tester", "project": "kill", "summary": f"Episode {id} was written."}
-                for id in ids
-            ]
-            try:
-                answer = client.post("/api/episodes/batch", json={"episodes": episodes}, timeout=20)
-            except httpx.TransportError:
-                answer = None
-            if answer is not None and answer.status_code < 300:
-                self.acknowledged += [r["episode_id"] for r in answer.json()["results"] if r["status"] == "created"]
-            else:
-                self.failed += 1
-                time.sleep(0.2)
-
-    def wait_for(self, more: int, limit: float = 300) -> None:
-        """Wait until so many more episodes are acknowledged."""
-        wanted, deadline = len(self.acknowledged) + more, time.monotonic() + limit
-        while len(self.acknowledged) < wanted:
-            assert time.monotonic() < deadline, f"{len(self.acknowledged)} of {wanted}: {self._stack.logs()}"
-            time.sleep(0.1)
-
-
 def test_kill_loses_nothing(stack: Stack) -> None:
     """With writes under way, kill -9 of memory's and then of the database's processes: all that was acknowledged
     is there afterwards, once, and everything comes back by itself."""
@@ -255,27 +376,30 @@ def test_kill_loses_nothing(stack: Stack) -> None:
     assert set(writer.acknowledged) <= set(kept)
 
 
-def ids_of(client: httpx.Client, project: str) -> list[str]:
-    """The ids of a project's episodes, page by page."""
-    ids: list[str] = []
-    while True:
-        query: dict[str, str | int] = {"project": project, "skip": len(ids), "limit": 100}
-        page = client.get("/api/episodes", params=query)
-        assert page.status_code == 200, page.text
-        ids += [episode["episode_id"] for episode in page.json()["episodes"]]
-        if not page.json()["episodes"]:
-            return ids
-
-
 def test_stop_and_start_keep_everything(stack: Stack) -> None:
-    """`stop` lets every service end by itself; `down` and `start` make new containers that hold the same episodes."""
+    """`stop` lets every service end by itself, also while a page listens; `down` and `start` make new containers that
+    hold the same episodes."""
     before = stack.talk(lambda client: client.get("/api/episodes").json()["total"])
-    started = time.monotonic()
-    stack.deploy("stop")
-    print(f"stopped in {time.monotonic() - started:.1f} s")
+    listening = threading.Event()
+
+    def listen(client: httpx.Client) -> None:
+        with client.stream("GET", "/api/events") as stream:
+            for _ in events(stream.iter_lines()):
+                listening.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        page = pool.submit(stack.talk, listen)
+        assert listening.wait(60)
+        started = time.monotonic()
+        stack.deploy("stop")
+        print(f"stopped in {time.monotonic() - started:.1f} s")
+        page.result(60)  # its stream has come to an end, and was not cut off
     for service in OURS:
         assert stack.inspect(service, "{{.State.ExitCode}} {{.State.OOMKilled}}") in ("0 false", "143 false"), service
     assert "embedding worker ready" in stack.deploy("logs", "memory")  # it follows to the end, which is there
+    logged = stack.run("docker", "compose", "logs", "--no-color", "gateway")
+    assert '"event": "request"' in logged
+    assert not [line for line in logged.splitlines() if re.search(r'"level": ?"(error|critical)"', line)]
     stack.deploy("down")
     again = stack.deploy("start")
     assert "Made in .env" not in again

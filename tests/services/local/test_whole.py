@@ -146,7 +146,7 @@ def test_the_printed_commands_work_as_they_are(machine: Machine) -> None:
 
 
 def test_the_printed_address_logs_in_once(machine: Machine) -> None:
-    """The address at the end of the start opens the login page, and its form lets one browser in."""
+    """The address at the end of the start opens the login page, and its form lets one browser in, to the dashboard."""
     lines = [line for line in machine.printed.splitlines() if line.startswith("Open ")]
     assert len(lines) == 1
     _enter(lines[0].removeprefix("Open "), 303)
@@ -168,6 +168,10 @@ def _enter(address: str, status: int) -> None:
         entered = browser.post(f"{origin}/login", data=form, headers={"Origin": origin})
         assert entered.status_code == status
         assert ("anamnesis_session" in entered.cookies) == (status == 303)
+        for page in ("/dashboard", "/chat"):
+            shown = browser.get(f"{origin}{page}", headers={"Accept": "text/html"})
+            assert shown.status_code == (200 if status == 303 else 303), shown.text
+            assert ('<nav id="nav"' in shown.text) == (status == 303)
 
 
 def test_it_is_found_again_without_settings(machine: Machine) -> None:

@@ -5,7 +5,7 @@ the caller's own key travels with the request, and the service behind decides wh
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import aiohttp
@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 from yarl import URL
 
+from anamnesis.kit.auth import presented_key
 from anamnesis.kit.errors import AnamnesisError, DeadlineExceeded, Unavailable, UpstreamFailed
 from anamnesis.kit.logs import logger
 from services.gateway.framing import broken_framing_noticed
@@ -39,6 +40,31 @@ _HOP_BY_HOP = frozenset(
 )
 _NOT_SENT = _HOP_BY_HOP | {"host", "expect", "x-request-id", "cookie"}
 _NOT_RETURNED = _HOP_BY_HOP | {"date", "server", "x-request-id"}
+_OF_BROWSERS = frozenset(
+    {
+        "alt-svc",
+        "clear-site-data",
+        "content-security-policy",
+        "content-security-policy-report-only",
+        "link",
+        "nel",
+        "permissions-policy",
+        "refresh",
+        "referrer-policy",
+        "report-to",
+        "reporting-endpoints",
+        "service-worker-allowed",
+        "set-cookie",
+        "strict-transport-security",
+        "www-authenticate",
+        "x-content-type-options",
+        "x-frame-options",
+    }
+)
+"""What speaks to a browser for the whole origin. That is ours: a trainer on another machine may not log somebody in,
+ask for a password, or loosen what its pages live under."""
+_SANDBOX = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; sandbox allow-downloads")
+"""What is passed on is data: a page or a picture among it runs nothing, and is of no origin."""
 
 Header = tuple[bytes, bytes]
 
@@ -224,10 +250,12 @@ class _Relay(Response):
         scope = self._request.scope
         query = scope["query_string"].decode("ascii")
         path = "/" + "/".join(scope["raw_path"].decode("ascii").split("/")[1 + self._service.cut :])
-        target = self._service.url + path + (f"?{query}" if query else "")
+        target = URL(self._service.url + path + (f"?{query}" if query else ""), encoded=True)
         headers = [
             (key.decode("latin-1"), value.decode("latin-1")) for key, value in _kept(scope["headers"], _NOT_SENT)
         ]
+        if target.user:
+            headers = _beside_a_user(headers, presented_key(self._request))
         headers.append(("X-Request-ID", str(structlog.contextvars.get_contextvars().get("request_id", ""))))
         has_body = any(key in (b"content-length", b"transfer-encoding") for key, _ in scope["headers"])
         body = upload.pieces()
@@ -236,7 +264,7 @@ class _Relay(Response):
                 pass
         async with self._session.request(
             scope["method"],
-            URL(target, encoded=True),
+            target,
             headers=headers,
             data=body if has_body else None,
             allow_redirects=False,
@@ -247,7 +275,7 @@ class _Relay(Response):
             start: Message = {
                 "type": "http.response.start",
                 "status": answer.status,
-                "headers": [(key.lower(), value) for key, value in _kept(answer.raw_headers, _NOT_RETURNED)],
+                "headers": _returned(answer.raw_headers),
             }
             self._started = True
             await send(start)
@@ -256,6 +284,20 @@ class _Relay(Response):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
                     patience.touch()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _returned(headers: Iterable[Header]) -> list[Header]:
+    returned = [(key.lower(), value) for key, value in _kept(headers, _NOT_RETURNED | _OF_BROWSERS)]
+    returned = [header for header in returned if not header[0].startswith(b"cross-origin-")]
+    kinds = [value.lower() for key, value in returned if key == b"content-type"]
+    data = kinds and all(kind.startswith(b"application/json") for kind in kinds)
+    return returned if data else [*returned, _SANDBOX]
+
+
+def _beside_a_user(headers: Sequence[tuple[str, str]], key: str | None) -> list[tuple[str, str]]:
+    """A URL with a user brings an Authorization of its own, for a proxy in front; the caller's key goes beside it."""
+    others = [header for header in headers if header[0].lower() not in ("authorization", "x-api-key")]
+    return [*others, ("X-API-Key", key)] if key is not None else others
 
 
 def _kept(headers: Iterable[Header], dropped: frozenset[str]) -> list[Header]:

@@ -16,13 +16,13 @@ from anamnesis.contracts.episodes import Episode, SearchHit, SearchRequest, Sear
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.errors import AnamnesisError
 from anamnesis.redact import redact
+from services.gateway.lookalikes import without_tags
 
 TAG = "anamnesis-memory"
 CHARACTERS_PER_TOKEN = 4
 MAX_QUESTION = 2_000  # characters that are searched with
 MAX_SUMMARY = 1_600  # characters of one summary in a block
 
-_OWN_TAG = re.compile(rf"<\s*/?\s*{TAG}[^>]*>?", re.IGNORECASE)
 _WORD = re.compile(r"\w{3,}")
 _PARAGRAPHS = re.compile(r"\n\s*\n")
 
@@ -194,7 +194,17 @@ def excerpt(raw: str, question: str, length: int) -> str:
 
 def tame(text: str) -> str:
     """Text that cannot end its own fence, and holds no secret."""
-    return redact(_OWN_TAG.sub("[tag]", text)).text.strip()
+    return redact(without_tags(text, TAG)).text.strip()
+
+
+def in_line(text: str) -> str:
+    """The same as one line, so that it cannot pass for the head of another entry."""
+    return " ".join(tame(text).split())
+
+
+def indented(text: str) -> str:
+    """Lines below a head; whatever ends a line in the eyes of a model ends it here."""
+    return "\n  ".join(text.splitlines())
 
 
 def fence(episodes: Sequence[Recalled], texts: Sequence[str]) -> str:
@@ -202,8 +212,8 @@ def fence(episodes: Sequence[Recalled], texts: Sequence[str]) -> str:
     if not episodes:
         return ""
     entries = [
-        f"[{number}] {one.timestamp:%Y-%m-%d %H:%M} UTC, project {tame(one.project)}, from {tame(one.source)}, "
-        f"words of {one.trust.value}\n  {text.replace(chr(10), chr(10) + '  ')}"
+        f"[{number}] {one.timestamp:%Y-%m-%d %H:%M} UTC, project {in_line(one.project)}, from {in_line(one.source)}, "
+        f"words of {one.trust.value}\n  {indented(text)}"
         for number, (one, text) in enumerate(zip(episodes, texts, strict=True), start=1)
     ]
     return _HEAD.format(tag=TAG) + "\n".join(entries) + f"\n</{TAG}>"

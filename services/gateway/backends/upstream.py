@@ -33,7 +33,7 @@ class Upstream:
     def __init__(self, connect: float, headers: Mapping[str, str]) -> None:
         """`connect`: seconds to reach it; `headers` go with every request."""
         self._connect = connect
-        self._headers = {**headers, "Accept-Encoding": "identity", "User-Agent": "anamnesis"}
+        self._headers = headers
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -41,7 +41,7 @@ class Upstream:
             connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE, ttl_dns_cache=10),
             timeout=aiohttp.ClientTimeout(total=None, connect=self._connect, sock_connect=self._connect),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers=self._headers,
+            headers={"Accept-Encoding": "identity", "User-Agent": "anamnesis"},
             trust_env=False,
         )
 
@@ -102,11 +102,15 @@ class Upstream:
         """The beginning of an answer with status 200."""
         assert self._session is not None, "open the backend first"
         data = None if body is None else json.dumps(body).encode()
-        given = {**headers, "Content-Type": "application/json"} if data is not None else headers
+        address = URL(url, encoded=True)
+        given = {**self._headers, **headers} | ({} if data is None else {"Content-Type": "application/json"})
+        if address.user and (bearer := given.pop("Authorization", "")):
+            # A URL with a user brings an Authorization of its own, for a proxy in front; the key goes beside it.
+            given["X-API-Key"] = bearer.removeprefix("Bearer ")
         try:
             response = await self._session.request(
                 "GET" if data is None else "POST",
-                URL(url, encoded=True),
+                address,
                 data=data,
                 headers=given,
                 allow_redirects=False,

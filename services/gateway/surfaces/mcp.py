@@ -27,6 +27,7 @@ from anamnesis.contracts.keys import Identity, Scope
 from anamnesis.contracts.tools import EpisodeAdded, EpisodeLine, EpisodesGot, FeedbackCounted, SearchFound, Timeline
 from anamnesis.kit.auth import RANK
 from anamnesis.kit.errors import AnamnesisError
+from services.gateway.recall import indented
 from services.gateway.surfaces.toolbox import Place, Toolbox, made_by_assistant
 
 PATH = "/mcp"
@@ -189,7 +190,7 @@ def _server(toolbox: Toolbox) -> "MCPServer[None]":
             head = (
                 f"[{one.id}] {one.when:%Y-%m-%d %H:%M} UTC, project {one.project}, {one.source}, words of {one.trust}"
             )
-            parts.append(f"{head}{old}\n{one.text}{more}")
+            parts.append(f"{head}{old}\n  {indented(one.text)}{more}")
         if got.missing:
             parts.append(f"Not remembered: {', '.join(got.missing)}")
         return _given(got, "\n\n".join(parts))

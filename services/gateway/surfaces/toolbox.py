@@ -35,7 +35,7 @@ from anamnesis.contracts.tools import (
 from anamnesis.contracts.usefulness import EpisodeVerdict, UsefulnessReport, Verdict
 from anamnesis.kit.client import Query, ServiceClient
 from anamnesis.kit.errors import Conflict, NotFound
-from services.gateway.recall import source_of, tame
+from services.gateway.recall import in_line, source_of, tame
 
 KIND = "mcp"
 """The kind of source that an episode has which an assistant wrote by itself."""
@@ -194,11 +194,11 @@ def made_by_assistant(
 
 def line_of(episode: Episode) -> EpisodeLine:
     """An episode in one line: the beginning of its summary."""
-    words = " ".join(tame(episode.summary[: 8 * LINE]).split())
+    words = in_line(episode.summary[: 8 * LINE])
     return EpisodeLine(
         id=episode.episode_id,
         when=episode.timestamp,
-        project=tame(episode.project),
+        project=in_line(episode.project),
         line=words if len(words) <= LINE else f"{words[:LINE].rsplit(' ', 1)[0]}…",
         score=round(episode.score, 3) if isinstance(episode, SearchHit) else None,
     )
@@ -226,11 +226,11 @@ def _whole(episode: Episode, text: str, next_offset: int | None) -> WholeEpisode
     return WholeEpisode(
         id=episode.episode_id,
         when=episode.timestamp,
-        project=tame(episode.project),
-        instance=tame(episode.instance),
-        source=tame(source_of(episode)),
+        project=in_line(episode.project),
+        instance=in_line(episode.instance),
+        source=in_line(source_of(episode)),
         trust=episode.trust,
-        tags=tuple(tame(tag) for tag in episode.tags),
+        tags=tuple(in_line(tag) for tag in episode.tags),
         superseded_by=episode.superseded_by,
         text=text,
         next_offset=next_offset,

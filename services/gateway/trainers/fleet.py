@@ -3,12 +3,11 @@
 import asyncio
 import random
 
-from yarl import URL
-
 from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.generate import GenerateRequest
 from anamnesis.contracts.trainers import TrainerPlace, TrainerPlaces, TrainerState, TrainerStates
 from anamnesis.kit.errors import Unavailable
+from anamnesis.kit.settings import without_user
 from services.gateway.backends.anamnesis_gpt import NAME
 from services.gateway.backends.base import BackendFailure
 from services.gateway.failover.chain import failure_of
@@ -72,7 +71,7 @@ class Fleet:
 
     def places(self) -> TrainerPlaces:
         return TrainerPlaces(
-            trainers=tuple(TrainerPlace(label=one.name, url=_shown(one.url)) for one in self.pool.endpoints)
+            trainers=tuple(TrainerPlace(label=one.name, url=without_user(one.url)) for one in self.pool.endpoints)
         )
 
     async def states(self) -> TrainerStates:
@@ -92,7 +91,7 @@ class Fleet:
             reachable, error = False, f"did not answer within {STATUS_WAIT:g} s"
         return TrainerState(
             label=seen.endpoint.name,
-            url=_shown(seen.endpoint.url),
+            url=without_user(seen.endpoint.url),
             reachable=reachable,
             error=error,
             breaker=seen.state.value,
@@ -101,8 +100,3 @@ class Fleet:
             wait=round(seen.wait, 1),
             inference=inference,
         )
-
-
-def _shown(url: str) -> str:
-    """An address without who may use it."""
-    return str(URL(url).with_user(None))

@@ -17,6 +17,7 @@ import stamina.instrumentation
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from anamnesis.kit.errors import AnamnesisError, Busy, DeadlineExceeded, Unavailable, UpstreamFailed, from_wire
+from anamnesis.kit.settings import without_user
 
 # By default stamina logs every try in its own way, on standard output; what becomes of a request is told by its end.
 stamina.instrumentation.set_on_retry_hooks(())
@@ -33,6 +34,7 @@ class ServiceClient:
     ) -> None:
         """Timeouts in seconds; `pool` bounds the connections."""
         self.base_url = base_url.rstrip("/")
+        self._shown = without_user(self.base_url)
         self._connect = connect
         self._authorization = _bearer(key)
         self._http = httpx.AsyncClient(
@@ -82,7 +84,7 @@ class ServiceClient:
             async with asyncio.timeout(deadline):
                 return await self._repeatedly(method, path, answer, content, query, deadline, repeatable, reasons)
         except TimeoutError:
-            late = DeadlineExceeded(f"{self.base_url} did not answer in time")
+            late = DeadlineExceeded(f"{self._shown} did not answer in time")
             raise reasons[-1] if reasons else late from None
 
     async def _repeatedly(
@@ -115,7 +117,7 @@ class ServiceClient:
                 try:
                     return answer.model_validate_json(response)
                 except ValidationError:
-                    raise UpstreamFailed(f"{self.base_url}{path} gave an answer of an unexpected shape") from None
+                    raise UpstreamFailed(f"{self._shown}{path} gave an answer of an unexpected shape") from None
         raise AssertionError("stamina ends by returning or raising")
 
     async def _once(self, method: str, path: str, content: bytes | None, query: Query | None, deadline: float) -> bytes:
@@ -133,9 +135,9 @@ class ServiceClient:
                 timeout=httpx.Timeout(deadline, connect=self._connect),
             )
         except httpx.TimeoutException as error:
-            raise _timeout(self.base_url, error) from None
+            raise _timeout(self._shown, error) from None
         except httpx.TransportError:
-            raise Unavailable(f"cannot reach {self.base_url}; is it running?") from None
+            raise Unavailable(f"cannot reach {self._shown}; is it running?") from None
         if response.is_success:
             return response.content
         raise _reported(response)
@@ -166,11 +168,11 @@ class ServiceClient:
                     raise _reported(response)
                 yield response
         except httpx.TimeoutException as error:
-            raise _timeout(self.base_url, error) from None
+            raise _timeout(self._shown, error) from None
         except httpx.ConnectError:
-            raise Unavailable(f"cannot reach {self.base_url}; is it running?") from None
+            raise Unavailable(f"cannot reach {self._shown}; is it running?") from None
         except httpx.TransportError:
-            raise Unavailable(f"the connection to {self.base_url} broke") from None
+            raise Unavailable(f"the connection to {self._shown} broke") from None
 
 
 def _bearer(key: SecretStr | None) -> Mapping[str, str]:
@@ -186,7 +188,7 @@ def _reported(response: httpx.Response) -> AnamnesisError:
     return error
 
 
-def _timeout(base_url: str, error: httpx.TimeoutException) -> AnamnesisError:
+def _timeout(place: str, error: httpx.TimeoutException) -> AnamnesisError:
     if isinstance(error, httpx.ConnectTimeout):
-        return Unavailable(f"cannot reach {base_url}; is it running?")
-    return DeadlineExceeded(f"{base_url} did not answer in time")
+        return Unavailable(f"cannot reach {place}; is it running?")
+    return DeadlineExceeded(f"{place} did not answer in time")

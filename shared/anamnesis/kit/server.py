@@ -6,6 +6,8 @@ import resource
 import uvicorn
 from fastapi import FastAPI
 
+from anamnesis.kit.wire import BoundedHttp
+
 SPARE_FILES = 256  # file descriptors beside those of connections
 
 
@@ -30,5 +32,6 @@ def serve(app: FastAPI, host: str, port: int, stop_within: int = 20, connections
         backlog=512,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=stop_within,
-        h11_max_incomplete_event_size=64 << 10,
+        http=BoundedHttp,
+        ws="none",
     )

@@ -6,12 +6,15 @@ another prefix. Lists are written as comma-separated values.
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_USER = re.compile(r"://[^\s,'\"]*@")
 
 MIN_KEY, MAX_KEY = 16, 200
 """Characters of an API key: fewer can be guessed, more are no key."""
@@ -31,6 +34,11 @@ def _key(value: SecretStr) -> SecretStr:
 
 ApiKey = Annotated[SecretStr, AfterValidator(_key)]
 """An API key in the environment."""
+
+
+def without_user(text: str) -> str:
+    """Text with addresses as it may be shown: without who may use them (`https://user:password@host`)."""
+    return _USER.sub("://", text)
 
 
 class Settings(BaseSettings):
@@ -92,7 +100,7 @@ def load(settings: type[S]) -> S:
             variable = f"{prefix}{field}".upper()
             known = settings.model_fields.get(field)
             secret = known is not None and "Secret" in str(known.annotation)
-            given = "(hidden)" if secret else repr(os.environ.get(variable, problem["input"]))
+            given = "(hidden)" if secret else without_user(repr(os.environ.get(variable, problem["input"])))
             print(f"{variable} = {given}: {problem['msg']}", file=sys.stderr)
         print("Set these variables (see .env.example) and start again.", file=sys.stderr)
         raise SystemExit(2) from None

@@ -1,7 +1,7 @@
 """Settings: read from the environment, wrong ones named with what was expected."""
 
 import pytest
-from pydantic import Field, SecretStr
+from pydantic import Field, HttpUrl, SecretStr
 
 from anamnesis.kit.settings import Settings, load
 
@@ -63,4 +63,28 @@ def test_a_wrong_value_stops_the_start(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert ended.value.code == 2
     assert "ANAMNESIS_PORT = '77': Input should be less than or equal to 10" in said
     assert "ANAMNESIS_TOKEN = (hidden)" in said
+    assert "hunter2" not in said
+
+
+class Places(Settings):
+    place: HttpUrl = HttpUrl("http://localhost")
+    """An address."""
+    count: int = 1
+    """A number."""
+
+
+@pytest.mark.parametrize(
+    "given", ["https://carla:hunter2@host:nine", "x=http://a:hunter2@b,http://c:hunter2@d:z", "https://c:hunter2/@h:z"]
+)
+def test_the_password_of_an_address_is_not_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str
+) -> None:
+    """What is wrong with an address is told without who may use it."""
+    monkeypatch.setenv("ANAMNESIS_PLACE", given)
+    monkeypatch.setenv("ANAMNESIS_COUNT", given)
+    with pytest.raises(SystemExit):
+        load(Places)
+    said = capsys.readouterr().err
+    assert "ANAMNESIS_PLACE = " in said
+    assert "ANAMNESIS_COUNT = " in said
     assert "hunter2" not in said

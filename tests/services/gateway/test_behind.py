@@ -1,5 +1,7 @@
 """Paths that are passed on below a name: each trainer's own."""
 
+from base64 import b64encode
+
 import pytest
 from pydantic import HttpUrl, SecretStr
 from yarl import URL
@@ -54,3 +56,20 @@ async def test_an_unknown_label_is_named(behind: Behind) -> None:
     ):
         assert answer.status == 404
         assert "these are configured: a" in (await answer.json())["error"]["message"]
+
+
+async def test_a_trainer_behind_a_proxy_with_a_password(behind: Behind) -> None:
+    """An address with a user is answered for by that user, and the caller's key comes beside it, once; nobody is told
+    the password."""
+    async with Upstream(respond(200, {})) as trainer:
+        place = trainer.url.replace("http://", "http://carla:hunter2secret@")
+        async with gateway(settings(behind, f"a={place}")) as url, caller(url) as session:
+            async with session.get(f"{url}/api/trainers/a/log/tail", headers={"X-API-Key": "another"}) as answer:
+                assert answer.status == 200
+            seen = trainer.seen[-1].headers
+            assert seen["authorization"] == "Basic " + b64encode(b"carla:hunter2secret").decode()
+            assert seen["x-api-key"] == CALLER_KEY
+            for path in ("/api/config/trainers", "/api/anamnesis-gpt/status", "/api/backends"):
+                async with session.get(url + path) as answer:
+                    assert answer.status == 200, path
+                    assert "hunter2secret" not in await answer.text()

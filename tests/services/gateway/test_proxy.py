@@ -271,7 +271,7 @@ async def test_an_early_refusal_reaches_the_caller(door: aiohttp.ClientSession, 
 
 
 async def test_redirects_and_cookies_are_the_callers(door: aiohttp.ClientSession, behind: Behind) -> None:
-    """The gateway follows no redirect and keeps no cookie of anybody."""
+    """The gateway follows no redirect, keeps no cookie of anybody, and passes none on: cookies here are its own."""
 
     async def redirect(_: web.Request) -> web.StreamResponse:
         return web.Response(status=307, headers={"Location": "/api/episodes/x", "Set-Cookie": "a=b; Path=/"})
@@ -280,5 +280,50 @@ async def test_redirects_and_cookies_are_the_callers(door: aiohttp.ClientSession
     for _ in range(2):
         async with door.get("/api/episodes", allow_redirects=False) as answer:
             assert (answer.status, answer.headers["Location"]) == (307, "/api/episodes/x")
+            assert "Set-Cookie" not in answer.headers
         door.cookie_jar.clear()
     assert all("Cookie" not in seen.headers for seen in behind.seen)
+
+
+HOSTILE = {
+    "Content-Security-Policy": "script-src * 'unsafe-inline'",
+    "X-Frame-Options": "ALLOWALL",
+    "X-Content-Type-Options": "sniff",
+    "Referrer-Policy": "unsafe-url",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "Cross-Origin-Opener-Policy": "unsafe-none",
+    "Access-Control-Allow-Origin": "*",
+    "Set-Cookie": "anamnesis_session=theirs; Path=/",
+    "Clear-Site-Data": '"*"',
+    "Service-Worker-Allowed": "/",
+    "WWW-Authenticate": 'Basic realm="Anamnesis"',
+    "Refresh": "0; url=https://evil.example",
+    "Link": "<https://evil.example/x.js>; rel=preload",
+}
+
+
+@pytest.mark.parametrize("kind", ["text/html", "TEXT/HTML", "image/svg+xml", "application/xhtml+xml", "text/plain"])
+async def test_what_is_passed_on_runs_nothing_on_our_origin(
+    door: aiohttp.ClientSession, behind: Behind, kind: str
+) -> None:
+    """A page that a service behind answers with is shown without scripts and without an origin, and what it would
+    tell a browser about this origin (cookies, policies, passwords, workers) stays behind."""
+
+    async def hostile(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=401, body=b"<script>alert(1)</script>", headers=HOSTILE | {"Content-Type": kind})
+
+    behind.answer = hostile
+    async with door.get("/api/episodes") as answer:
+        said = answer.headers
+        assert said.getall("Content-Security-Policy") == [
+            "default-src 'none'; frame-ancestors 'none'; sandbox allow-downloads"
+        ]
+        assert said.getall("X-Frame-Options") == ["DENY"]
+        assert said.getall("X-Content-Type-Options") == ["nosniff"]
+        assert said.getall("Referrer-Policy") == ["same-origin"]
+        assert said.getall("Cross-Origin-Resource-Policy") == ["same-origin"]
+        assert said.get("Cross-Origin-Opener-Policy") in (None, "same-origin")
+        assert not said.keys() & {
+            *("Access-Control-Allow-Origin", "Set-Cookie", "Clear-Site-Data", "Service-Worker-Allowed"),
+            *("WWW-Authenticate", "Refresh", "Link"),
+        }

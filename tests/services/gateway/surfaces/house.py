@@ -21,6 +21,7 @@ from anamnesis.kit.auth import ServiceKey, key_hash, new_key
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.keys import RemoteKeys
 from services.gateway.answering import Answering
+from services.gateway.app import READING
 from services.gateway.backends.base import Ask, Backend, BackendFailure, Dialect, Endpoint, Piece
 from services.gateway.failover.chain import Chain
 from services.gateway.failover.walk import Deadlines
@@ -217,6 +218,7 @@ async def house(
         allowed_hosts=["127.0.0.1"],
         ready=ready,
         lifespan=lifespan,
+        reading=READING,
     )
     app.add_middleware(DialectErrors)
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False)

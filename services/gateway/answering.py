@@ -1,7 +1,8 @@
 """One turn from end to end: recall, an answer by whoever can give one, and which memories were of use to it.
 
 What the chat and all surfaces have in common. A turn that goes on over tool calls is one turn: what was recalled for
-the user's words is kept, so that memory is asked once and a model sees the same text at the same place each time.
+the user's words is kept for what follows them, so that memory is asked once and a model sees the same text at the same
+place each time. The words themselves always ask anew: what was forgotten or learned meanwhile counts.
 """
 
 import hashlib
@@ -37,7 +38,9 @@ class Turn:
 class Answering:
     """Answers conversations."""
 
-    def __init__(self, chain: Chain, recall: Recall, reports: Reports) -> None:
+    def __init__(self, chain: Chain, recall: Recall, reports: Reports, *, kept: int = KEPT_TURNS) -> None:
+        """`kept`: turns whose memories are kept; the one that went on longest ago makes room."""
+        self._kept = kept
         self._chain = chain
         self._recall = recall
         self._reports = reports
@@ -61,11 +64,13 @@ class Answering:
         question = clean(ask.messages[at].text) if at >= 0 else ""
         key = _key(ask.messages[: at + 1], scope, owner)
         kept = self._turns.pop(key, None)
+        if at == len(ask.messages) - 1:
+            kept = None
         if kept is None or time.monotonic() - kept.at > KEPT_FOR:
             kept = Turn(await self._recall.recall(question, scope), question, time.monotonic())
         if kept.remembered.error is None:
             self._turns[key] = kept
-            while len(self._turns) > KEPT_TURNS:
+            while len(self._turns) > self._kept:
                 self._turns.popitem(last=False)
         return kept
 

@@ -12,11 +12,12 @@ those of OpenAI and Anthropic try again by themselves. Answers are kept in memor
 one that is too large to keep is forgotten as if it had failed.
 """
 
+import contextlib
 import hashlib
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -177,3 +178,13 @@ class Idempotency:
 
     def _remove(self, id: Id) -> None:
         self._size -= self._entries.pop(id).size
+
+
+@contextlib.contextmanager
+def claimed(claim: Claim | None) -> Iterator[None]:
+    """Gives the right to do a request back, unless its answer has been kept by the end."""
+    try:
+        yield
+    finally:
+        if claim is not None:
+            claim.drop()

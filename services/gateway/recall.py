@@ -22,6 +22,7 @@ TAG = "anamnesis-memory"
 CHARACTERS_PER_TOKEN = 4
 MAX_QUESTION = 2_000  # characters that are searched with
 MAX_SUMMARY = 1_600  # characters of one summary in a block
+MAX_TOP_K = 100  # episodes that memory gives at once
 
 _WORD = re.compile(r"\w{3,}")
 _PARAGRAPHS = re.compile(r"\n\s*\n")
@@ -40,6 +41,8 @@ class MemoryScope(NamedTuple):
     instance: str | None = None
     top_k: int | None = None
     floor: float | None = None
+    known: frozenset[str] = frozenset()
+    """Ids of episodes that the conversation holds already in its own words; they are not put before the model again."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Remembered:
 
     episodes: tuple[Recalled, ...] = ()
     abstained: bool = True
-    """Nothing relevant is remembered."""
+    """Nothing relevant is remembered beside what the conversation holds."""
     error: str | None = None
     """Why memory could not be asked; the turn goes on without it."""
     milliseconds: float = 0.0
@@ -86,9 +89,10 @@ class Recall:
         asked = essence(question)
         if not asked:
             return Remembered()
+        wanted = scope.top_k or self._top_k
         request = SearchRequest(
             query_text=asked,
-            top_k=scope.top_k or self._top_k,
+            top_k=min(wanted + len(scope.known), MAX_TOP_K),
             project_filter=scope.project,
             instance_filter=scope.instance,
             floor=scope.floor,
@@ -106,11 +110,12 @@ class Recall:
         except AnamnesisError as failure:
             error = failure.message
         self._on_search(time.perf_counter() - began)
-        texts = tuple(quoted(found.results, asked, self._tokens * CHARACTERS_PER_TOKEN))
-        shown = tuple(recalled(hit) for hit in found.results[: len(texts)])
+        news = [hit for hit in found.results if hit.episode_id not in scope.known][:wanted]
+        texts = tuple(quoted(news, asked, self._tokens * CHARACTERS_PER_TOKEN))
+        shown = tuple(recalled(hit) for hit in news[: len(texts)])
         return Remembered(
             episodes=shown,
-            abstained=found.abstained and error is None,
+            abstained=(found.abstained or not news) and error is None,
             error=error,
             milliseconds=round((time.perf_counter() - began) * 1000, 1),
             block=fence(shown, texts),

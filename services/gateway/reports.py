@@ -11,10 +11,11 @@ from anamnesis.kit.logs import logger
 
 MAX_REPORTS = 64  # under way at once; they are only counts
 WITHIN = 10.0  # seconds for one report
+CLOSE_WITHIN = 2.0  # seconds that a stop of the gateway waits for reports
 
 
 class Reports:
-    """`close` waits for what is under way."""
+    """`close` waits a while for what is under way, and ends the rest."""
 
     def __init__(self, memory: ServiceClient) -> None:
         self._memory = memory
@@ -30,7 +31,10 @@ class Reports:
 
     async def close(self) -> None:
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=WITHIN)
+            _, late = await asyncio.wait(self._tasks, timeout=CLOSE_WITHIN)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _send(self, report: UsefulnessReport) -> None:
         try:

@@ -12,7 +12,7 @@ from anamnesis.kit.auth import Needs
 from anamnesis.kit.errors import AnamnesisError
 from anamnesis.kit.sse import Event, event, respond
 from services.gateway.chat.turns import Running, Turns
-from services.gateway.idempotency import Claim, Idempotency, Kept
+from services.gateway.idempotency import Claim, Idempotency, Kept, claimed
 from services.gateway.leaving import while_connected
 
 WRITE = Needs(Scope.WRITE)
@@ -37,7 +37,13 @@ def routes(turns: Turns, idempotency: Idempotency) -> APIRouter:
         claim = idempotency.begin(http, request.model_dump_json().encode())
         if isinstance(claim, Kept):
             return claim.response()
-        return respond(_told(await turns.begin(request, identity), claim))
+        try:
+            running = await turns.begin(request, identity)
+        except AnamnesisError:
+            if claim is not None:
+                claim.drop()
+            raise
+        return respond(_told(running, claim))
 
     @router.post("/api/chat", responses=FAILURES, response_model=ChatAnswer)
     async def whole(http: Request, request: ChatRequest, identity: Identity = Depends(WRITE)) -> Response:  # noqa: B008
@@ -45,11 +51,15 @@ def routes(turns: Turns, idempotency: Idempotency) -> APIRouter:
         claim = idempotency.begin(http, request.model_dump_json().encode())
         if isinstance(claim, Kept):
             return claim.response()
-        running = await turns.begin(request, identity, at_once=True)
-        answer = (await while_connected(http, running.whole())).model_dump_json().encode()
-        if claim is not None:
-            claim.add(answer)
-            claim.keep(200, [(b"content-type", b"application/json")])
+        with claimed(claim):
+            running = await turns.begin(request, identity, at_once=True)
+            try:
+                answer = (await while_connected(http, running.whole())).model_dump_json().encode()
+            finally:
+                running.stop()
+            if claim is not None:
+                claim.add(answer)
+                claim.keep(200, [(b"content-type", b"application/json")])
         return Response(answer, media_type="application/json")
 
     return router

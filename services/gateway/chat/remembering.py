@@ -1,14 +1,18 @@
-"""A turn of the chat as an episode, written after it is over, by the rules that transcripts are read by."""
+"""What is written of a turn of the chat after it is over: the episode that it becomes, by the rules of transcripts.
+
+While memory is away it waits and tries again; what a gateway leaves behind when it dies is found at the next start.
+"""
 
 import asyncio
 import hashlib
 
 from pydantic import BaseModel
 
+from anamnesis.contracts.base import now
 from anamnesis.contracts.chat import ChatSession, ChatTurn, TurnState
-from anamnesis.contracts.episodes import BatchResult, EpisodeBatch, EpisodeCreate, EpisodeSource, Trust
+from anamnesis.contracts.episodes import BatchResult, EpisodeBatch, EpisodeCreate, EpisodeSource, Trust, WriteStatus
 from anamnesis.kit.client import ServiceClient
-from anamnesis.kit.errors import AnamnesisError
+from anamnesis.kit.errors import AnamnesisError, Busy, DeadlineExceeded, StorageFull, Unavailable
 from anamnesis.kit.logs import logger
 from anamnesis.transcripts.episodes import DEFAULT_RAW, render, shorten, storable
 from anamnesis.transcripts.significance import Rules, decide
@@ -23,61 +27,94 @@ RETRY = 5.0  # seconds
 PATIENCE = 60.0  # seconds for one write, tries included
 
 
+AWAY = (Unavailable, Busy, DeadlineExceeded, StorageFull)
+"""What passes: memory is starting, busy or full."""
+LEFT = "the gateway ended before the answer did; ask again"
+
+
 class _Waiting(BaseModel):
     session: ChatSession
     turn: ChatTurn
+    kept: bool
+    """Whether memory has the turn as it ended."""
 
 
 class Remembering:
     """Writes what waits, one after the other; open it before use, close it at the end."""
 
-    def __init__(self, memory: ServiceClient, sessions: Sessions, rules: Rules | None = None) -> None:
+    def __init__(
+        self, memory: ServiceClient, sessions: Sessions, rules: Rules | None = None, *, retry: float = RETRY
+    ) -> None:
+        """`retry`: seconds between two tries while memory is away."""
         self._memory = memory
         self._sessions = sessions
         self._rules = rules or Rules()
+        self._retry = retry
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(MAX_WAITING)
-        self._worker: asyncio.Task[None] | None = None
-        self._sweeper: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._opened_at = now()
 
     async def open(self) -> None:
-        self._worker = asyncio.create_task(self._work(), name="remembering")
-        self._sweeper = asyncio.create_task(self._sweep(), name="remembering-sweep")
+        self._opened_at = now()
+        self._tasks = [
+            asyncio.create_task(self._work(), name="remembering"),
+            asyncio.create_task(self._sweep(), name="remembering-sweep"),
+        ]
 
     async def close(self) -> None:
-        for task in (self._sweeper, self._worker):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def add(self, session: ChatSession, turn: ChatTurn) -> None:
-        """Remember a turn that is over, soon. What finds no room is found again at the next start."""
-        if not worth_waiting(turn):
+    def add(self, session: ChatSession, turn: ChatTurn, *, kept: bool = True) -> None:
+        """Remember a turn that is over, soon; one that is not `kept` yet is kept first."""
+        if kept and not worth_waiting(turn):
             return
         try:
-            self._queue.put_nowait(_Waiting(session=session, turn=turn))
+            self._queue.put_nowait(_Waiting(session=session, turn=turn, kept=kept))
         except asyncio.QueueFull:
-            logger().warning("turn left for the next start", waiting=MAX_WAITING)
+            logger().warning("turn left for the next start", waiting=MAX_WAITING, kept=kept)
 
     async def _sweep(self) -> None:
-        """Turns that a gateway left behind when it died between an answer and its episode."""
+        """Turns that a gateway left behind: cut off by its end, or died between an answer and its episode."""
         while True:
             try:
                 for session in await self._sessions.newest(SWEPT_SESSIONS):
                     for turn in (await self._sessions.read(session.session_id)).turns:
-                        if worth_waiting(turn):
-                            await self._queue.put(_Waiting(session=session, turn=turn))
+                        if turn.state is TurnState.RUNNING and turn.started_at < self._opened_at:
+                            left = {"state": TurnState.FAILED, "error": LEFT, "finished_at": now()}
+                            await self._queue.put(
+                                _Waiting(session=session, turn=turn.model_copy(update=left), kept=False)
+                            )
+                        elif worth_waiting(turn):
+                            await self._queue.put(_Waiting(session=session, turn=turn, kept=True))
                 return
             except AnamnesisError as error:
                 logger().warning("turns not looked through yet", error=error.code)
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(self._retry)
 
     async def _work(self) -> None:
         while True:
             one = await self._queue.get()
-            try:
+            while True:
+                if await self._done(one):
+                    break
+                await asyncio.sleep(self._retry)
+
+    async def _done(self, one: _Waiting) -> bool:
+        """Whether there is nothing left to do for a turn; false while memory is away."""
+        try:
+            if not one.kept:
+                one.turn = await self._sessions.save(one.session.session_id, one.turn)
+                one.kept = True
+            if worth_waiting(one.turn):
                 await self._remember(one.session, one.turn)
-            except AnamnesisError as error:
-                logger().warning("turn not remembered", error=error.code, turn=one.turn.turn)
+        except AWAY as error:
+            logger().warning("turn waits for memory", error=error.code, turn=one.turn.turn)
+            return False
+        except AnamnesisError as error:
+            logger().warning("turn not remembered", error=error.code, turn=one.turn.turn)
+        return True
 
     async def _remember(self, session: ChatSession, turn: ChatTurn) -> None:
         episode = episode_of(session, turn, self._rules)
@@ -87,7 +124,10 @@ class Remembering:
         answer = await self._memory.request(
             "POST", "/api/episodes/batch", BatchResult, body=body, deadline=PATIENCE, repeatable=True
         )
-        kept = answer.results[0].duplicate_of or answer.results[0].episode_id
+        [written] = answer.results
+        if written.status is WriteStatus.BLOCKED:
+            return
+        kept = written.duplicate_of or written.episode_id
         await self._sessions.save(session.session_id, turn.model_copy(update={"episode_id": kept}), PATIENCE)
 
 

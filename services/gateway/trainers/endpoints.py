@@ -1,8 +1,5 @@
 """HTTP: generation by the trainers, streamed or not, and how they are."""
 
-import contextlib
-from collections.abc import Iterator
-
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -12,7 +9,7 @@ from anamnesis.contracts.trainers import TrainerPlaces, TrainerStates
 from anamnesis.kit.errors import UpstreamFailed
 from services.gateway.backends.base import BackendFailure, Finish, TextDelta
 from services.gateway.failover.walk import Begun
-from services.gateway.idempotency import Claim, Idempotency, Kept
+from services.gateway.idempotency import Claim, Idempotency, Kept, claimed
 from services.gateway.streaming import Header, Watched, Wire
 from services.gateway.trainers.fleet import Fleet
 
@@ -60,16 +57,6 @@ def routes(fleet: Fleet, idempotency: Idempotency) -> APIRouter:
         return Watched(write)
 
     return router
-
-
-@contextlib.contextmanager
-def claimed(claim: Claim | None) -> Iterator[None]:
-    """Gives the right to do a request back, unless its answer has been kept by the end."""
-    try:
-        yield
-    finally:
-        if claim is not None:
-            claim.drop()
 
 
 async def _stream(wire: Wire, begun: Begun, claim: Claim | None) -> None:

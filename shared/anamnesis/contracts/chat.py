@@ -61,7 +61,8 @@ class ChatRequest(Contract):
     backends: tuple[BackendName, ...] = Field(default=(), max_length=16)
     """In order: the next is asked where one fails before it has said anything. None = the configured order."""
     system: Annotated[str, StringConstraints(max_length=50_000)] = ""
-    top_k: int = Field(default=5, ge=1, le=20)
+    top_k: int | None = Field(default=None, ge=1, le=20)
+    """Recall at most so many episodes; none = as many as the gateway is set to."""
     floor: float | None = Field(default=None, ge=0.0, le=1.0)
     max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
     temperature: float | None = Field(default=None, ge=0.0, le=2.0)

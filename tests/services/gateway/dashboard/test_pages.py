@@ -11,7 +11,7 @@ from aiohttp import web
 from starlette.testclient import TestClient
 
 from services.gateway.app import build
-from services.gateway.dashboard.shell import POLICY
+from services.gateway.headers import POLICY
 from tests.services.gateway.conftest import CALLER_KEY, Behind, caller, gateway, settings_for
 
 PAGES = [

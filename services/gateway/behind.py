@@ -6,10 +6,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from anamnesis.kit.auth import READING_PATHS
-from anamnesis.kit.errors import NotFound
+from anamnesis.kit.errors import NotFound, Unavailable
 from services.gateway.backends.base import Endpoint
 from services.gateway.proxy import Deadlines, Proxy, Service
 from services.gateway.settings import GatewaySettings
+from services.gateway.trainers.fleet import UNSET
 
 MAX_IMPORT = 4 << 30  # bytes of one import; passed on as they come, never held
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -29,6 +30,8 @@ INGEST = ("/api/jsonl",)
 SEARCH = "/api/episodes/search"
 ENDLESS = ("/api/episodes/export", "/api/episodes/import", "/api/chat/sessions/{session_id}/export")
 """Paths of memory whose bodies may be larger and take longer than any bound."""
+TRAINER = "X-Anamnesis-Trainer"
+"""Names the trainer that a vessel lives on, where there are several."""
 TRAINER_SEGMENTS = 3  # /api/trainers/LABEL
 LARGER = {"/api/episodes/import": MAX_IMPORT}
 
@@ -75,11 +78,21 @@ def routes(
         within = bounded._replace(wait=read_wait) if request.method == "GET" else bounded
         return proxy.forward(request, by_name[label], within)
 
-    router.add_api_route(
-        "/api/trainers/{label}/{rest:path}",
-        to_trainer,
-        methods=METHODS,
-        response_class=Response,
-        include_in_schema=False,
-    )
+    async def to_home(request: Request) -> Response:
+        """A vessel's paths, at the trainer that the caller names, or at the first."""
+        label = request.headers.get(TRAINER, "") or next((one.name for one in trainers), "")
+        home = next((one for one in trainers if one.name == label), None)
+        if home is None:
+            if not trainers:
+                raise Unavailable(f"no trainer is configured: {UNSET}")
+            raise NotFound(f"there is no trainer of this label; these are configured: {', '.join(by_name)}")
+        within = bounded._replace(wait=read_wait) if request.method == "GET" else bounded
+        return proxy.forward(request, Service(f"trainer {home.name}", home.url), within)
+
+    for path, forward in (
+        ("/api/trainers/{label}/{rest:path}", to_trainer),
+        ("/api/vessels", to_home),
+        ("/api/vessels/{rest:path}", to_home),
+    ):
+        router.add_api_route(path, forward, methods=METHODS, response_class=Response, include_in_schema=False)
     return router

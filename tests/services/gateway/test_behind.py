@@ -73,3 +73,25 @@ async def test_a_trainer_behind_a_proxy_with_a_password(behind: Behind) -> None:
                 async with session.get(url + path) as answer:
                     assert answer.status == 200, path
                     assert "hunter2secret" not in await answer.text()
+
+
+@pytest.mark.parametrize(("headers", "first"), [({}, True), ({"X-Anamnesis-Trainer": "b"}, False)])
+async def test_vessels_live_at_a_trainer(behind: Behind, headers: dict[str, str], first: bool) -> None:
+    """Their paths are passed on as they are, to the first trainer or to the one that is named."""
+    async with (
+        Upstream(respond(200, {"vessels": ["a"]})) as one,
+        Upstream(respond(200, {"vessels": ["b"]})) as other,
+        gateway(settings(behind, f"a={one.url}", f"b={other.url}")) as url,
+        caller(url) as session,
+        session.get(f"{url}/api/vessels/tutor/facts?limit=3", headers=headers) as answer,
+    ):
+        assert await answer.json() == {"vessels": ["a" if first else "b"]}
+        [seen] = (one if first else other).seen
+        assert seen.path == "/api/vessels/tutor/facts?limit=3"
+
+
+async def test_vessels_need_a_trainer(behind: Behind) -> None:
+    """Without one, the answer says what to set."""
+    async with gateway(settings(behind)) as url, caller(url) as session, session.get(f"{url}/api/vessels") as answer:
+        assert answer.status == 503
+        assert "TRAINER_URLS" in (await answer.json())["error"]["message"]

@@ -18,7 +18,7 @@ from services.gateway.backends.base import Ask, Dialect, Finish, Message, Piece,
 from services.gateway.failover.chain import Chain
 from services.gateway.recall import MemoryScope, Recall, Remembered
 from services.gateway.reports import Reports
-from services.gateway.usefulness import used
+from services.gateway.usefulness import MAX_PROMPT, ends, used
 
 KEPT_TURNS = 1_000  # turns whose memories are kept for the calls that follow
 KEPT_FOR = 3600.0  # seconds
@@ -30,6 +30,7 @@ class Turn:
 
     remembered: Remembered
     question: str
+    """No more of it than is measured with: it is kept for as long as the turn."""
     at: float
     useful: set[str] = field(default_factory=set)
     reported: bool = False
@@ -61,7 +62,7 @@ class Answering:
     async def remember(self, ask: Ask, scope: MemoryScope, owner: str) -> Turn:
         """What is recalled for the user's last words, once for all calls of the turn."""
         at = asked_at(ask.messages)
-        question = clean(ask.messages[at].text) if at >= 0 else ""
+        question = ends(clean(ask.messages[at].text), MAX_PROMPT) if at >= 0 else ""
         key = _key(ask.messages[: at + 1], scope, owner)
         kept = self._turns.pop(key, None)
         if at == len(ask.messages) - 1:

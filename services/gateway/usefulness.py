@@ -105,8 +105,8 @@ def used(answer: str, episodes: Sequence[str], prompt: str) -> list[bool]:
     `prompt` is what the model was told besides: the question, and the conversation before it where there is one.
     Deterministic; an empty answer used nothing.
     """
-    said = _read(_ends(answer, MAX_ANSWER))
-    known = _read(_ends(prompt, MAX_PROMPT)).weights
+    said = _read(ends(answer, MAX_ANSWER))
+    known = _read(ends(prompt, MAX_PROMPT)).weights
     new = {feature: weight for feature, weight in said.weights.items() if feature not in known}
     shared = [_shared(new, _read(text[:MAX_EPISODE]).weights) for text in episodes]
     holders = Counter(feature for one in shared for feature in one)
@@ -141,7 +141,8 @@ def _densest(weights: Mapping[str, float], places: Mapping[str, Sequence[int]]) 
     return max((sum(weights[feature] for feature in sorted(held)) for held in passages), default=0.0)
 
 
-def _ends(text: str, length: int) -> str:
+def ends(text: str, length: int) -> str:
+    """A text within so many characters and a line's end: of a longer one its beginning and its end."""
     return text if len(text) <= length else f"{text[: length // 2]}\n{text[-length // 2 :]}"
 
 

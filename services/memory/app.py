@@ -117,7 +117,7 @@ def build(settings: MemorySettings) -> FastAPI:
             transfer.routes(store, door),
             insight.routes(store, embedding, maps),
             embedding_endpoints.routes(embedding, trials),
-            state.routes(store),
+            state.routes(store, door.clean_json),
             key_endpoints.routes(keys, on_revoked=holder.forget),
             episodes.routes_by_id(store, door, remover),  # last: fixed paths come before /{id}
         ],

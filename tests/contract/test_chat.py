@@ -199,7 +199,13 @@ async def test_secrets_stay_outside(sessions: Sessions) -> None:
     assert made.title.startswith("The token [REDACTED:")
     await sessions.rename(made.session_id, f"Now {SECRET}")
     await sessions.begin(made.session_id, TurnBegin(asked=text, started_at=BEGAN))
-    kept = await sessions.write(made.session_id, _turn(2, text, text, error=text, state=TurnState.FAILED))
+    place = {"project": f"p {SECRET}", "instance": f"i {SECRET}", "source": f"file: /home/{SECRET}"}
+    recalled = (_recalled("ep_1", text).model_copy(update=place),)
+    by = {"backend": f"b {SECRET}", "model": f"m {SECRET}"}
+    kept = await sessions.write(
+        made.session_id, _turn(2, text, text, error=text, state=TurnState.FAILED, recalled=recalled, **by)
+    )
+    assert kept.recalled[0].summary.startswith("The token [REDACTED:")
     assert kept.answered.startswith("The token [REDACTED:")
     everything = await _left(sessions.store)
     assert SECRET not in everything

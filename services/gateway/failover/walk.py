@@ -37,6 +37,8 @@ MAX_HELD = 10_000  # pieces before the first content
 MAX_HELD_BYTES = 4 << 20
 MAX_WHOLE = 200_000  # pieces of an answer that is not streamed
 MAX_WHOLE_BYTES = 16 << 20
+MAX_STREAMED = 1_000_000  # pieces of an answer that is streamed
+MAX_STREAMED_BYTES = 32 << 20
 BROKE_OFF = "broke off before its answer was whole"
 BACKOFF = (0.05, 0.15)  # seconds before the same endpoint is asked again
 PASSING = frozenset({None, 502, 503, 504})
@@ -271,6 +273,7 @@ async def _rest(
 ) -> AsyncGenerator[Piece, None]:
     """What is held, then what follows. Its first piece is of no meaning, and taken before anybody sees it."""
     loop = asyncio.get_running_loop()
+    count = size = 0
     try:
         yield Piece(None)
         for piece in held:
@@ -295,6 +298,9 @@ async def _rest(
             if isinstance(piece.delta, Finish):
                 finished = True
                 lease.succeeded()
+            count, size = count + 1, size + _weight(piece)
+            if count > MAX_STREAMED or size > MAX_STREAMED_BYTES:
+                raise BackendFailure("sent too much without an end")
             yield piece
     except BackendFailure as failure:
         lease.failed(failure)

@@ -28,7 +28,7 @@ from anamnesis.contracts.chat import (
     TurnBegin,
     TurnState,
 )
-from anamnesis.contracts.episodes import Episode
+from anamnesis.contracts.episodes import MAX_PLACE, MAX_SUMMARY, Episode
 from anamnesis.kit.errors import AnamnesisError, BadRequest, Conflict, NotFound, TooLarge
 from anamnesis.kit.logs import logger
 from services.memory.blocklist import Blocks
@@ -235,8 +235,20 @@ class Sessions:
 
     async def _cleaned(self, turn: ChatTurn) -> ChatTurn:
         texts = [Text(turn.asked, MAX_MESSAGE), Text(turn.answered, MAX_ANSWER), Text(turn.error or "", MAX_ERROR)]
-        asked, answered, error = await self.door.clean_texts(texts)
-        cleaned = turn.model_copy(update={"asked": asked, "answered": answered, "error": error or None})
+        texts += [Text(turn.backend or "", MAX_NAME), Text(turn.model or "", MAX_NAME)]
+        for one in turn.recalled:  # of the door's own making where a gateway writes it; but anybody may write a turn
+            texts += [Text(one.summary, MAX_SUMMARY), Text(one.project, MAX_NAME, name=True)]
+            texts += [Text(one.instance, MAX_NAME, name=True), Text(one.source, MAX_PLACE)]
+        asked, answered, error, backend, model, *rest = await self.door.clean_texts(texts)
+        recalled = [
+            one.model_copy(
+                update=dict(zip(("summary", "project", "instance", "source"), rest[4 * at : 4 * at + 4], strict=True))
+            )
+            for at, one in enumerate(turn.recalled)
+        ]
+        said = {"asked": asked, "answered": answered, "error": error or None}
+        by = {"backend": backend or None, "model": model or None}
+        cleaned = turn.model_copy(update={**said, **by, "recalled": tuple(recalled)})
         size = await asyncio.to_thread(lambda: len(json.dumps(cleaned.model_dump(mode="json"))))
         if size > MAX_TURN:
             raise TooLarge(f"a turn holds at most {MAX_TURN} bytes, with what was recalled for it")

@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import StringConstraints
 
-from anamnesis.contracts.base import Name, StorableJson, now
+from anamnesis.contracts.base import JsonObject, Name, StorableJson, now
 from anamnesis.contracts.episodes import Changed
 from anamnesis.contracts.errors import ErrorEnvelope
 from anamnesis.contracts.keys import Scope
@@ -28,7 +29,9 @@ _SEPARATOR = "\x1f"  # cannot occur in a namespace
 ADMIN = [Depends(Needs(Scope.ADMIN))]
 
 
-def routes(store: Store) -> APIRouter:
+def routes(store: Store, clean: Callable[[JsonObject], Awaitable[JsonObject]]) -> APIRouter:
+    """`clean` takes the secrets out of a setting: people write questions and notes into them, and keys that may only
+    read can read them."""
     router = APIRouter(tags=["state"])
 
     @router.get("/api/state/{kind}/{namespace}")
@@ -96,6 +99,7 @@ def routes(store: Store) -> APIRouter:
         """Write a named setting; with `version` only if nobody wrote meanwhile."""
         if len(str(value)) > MAX_SETTING:
             raise TooLarge(f"a setting holds at most {MAX_SETTING} bytes")
+        value = await clean(value)
         written = await store.write("settings", name, value, expect=version)
         if written is None:
             raise Conflict("the setting has changed meanwhile; read it again")

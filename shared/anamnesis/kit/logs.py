@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 import sys
 from collections.abc import MutableMapping
 from typing import TextIO
@@ -13,6 +14,8 @@ FORBIDDEN = frozenset(
     {"text", "summary", "raw_exchange", "query", "query_text", "key", "token", "authorization", "body"}
 )
 """Field names that would carry content; a log call that uses one is a bug and loses the field."""
+LONGEST = 500  # characters of what a library says
+_CALL = re.compile(r"\(| <")
 
 
 def _without_content(_: object, __: str, event: MutableMapping[str, object]) -> MutableMapping[str, object]:
@@ -45,7 +48,7 @@ class _Libraries(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         event = {
-            "event": record.getMessage(),
+            "event": _said(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "service": self._service,
@@ -56,6 +59,17 @@ class _Libraries(logging.Formatter):
         if self._json:
             return orjson.dumps(event).decode()
         return " ".join(f"{name}={value!r}" if name != "event" else str(value) for name, value in event.items())
+
+
+def _said(record: logging.LogRecord) -> str:
+    """What a library says, in one line and without what it shows of others' data.
+
+    asyncio shows whole calls and errors of tasks, and MCP's server what its clients have sent.
+    """
+    library = record.name.partition(".")[0]
+    message = str(record.msg) if library == "mcp" else record.getMessage()
+    line = message.partition("\n")[0][:LONGEST]
+    return _CALL.split(line, maxsplit=1)[0].rstrip() if library == "asyncio" else line
 
 
 def configure(service: str, level: str = "info", json: bool = False) -> None:

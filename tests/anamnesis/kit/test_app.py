@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import socket
 from collections.abc import AsyncIterator
@@ -322,6 +323,40 @@ def test_libraries_log_errors_without_their_messages(capfd: pytest.CaptureFixtur
     assert "ValueError at test_app.py:" in line
     assert "secret" not in line
     assert line.startswith("{") == json
+
+
+async def test_what_libraries_show_of_data_is_not_logged(capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither the error of a task that nobody waited for, nor a callback's arguments, nor what a client of MCP sent."""
+    root, held = logging.getLogger(), logging.getLogger().handlers[:]
+    root.handlers.clear()
+
+    async def failing() -> None:
+        raise ValueError("the secret text of an episode")
+
+    def broken(text: str) -> None:
+        raise ValueError(text)
+
+    try:
+        configure("test")
+        task = asyncio.create_task(failing())
+        await asyncio.wait({task})
+        del task
+        gc.collect()
+        asyncio.get_running_loop().call_soon(broken, "the secret argument")
+        await asyncio.sleep(0)
+        logging.getLogger("mcp.server.runner").warning("dropped %r: malformed params", "the secret method")
+        logging.getLogger("some.library").warning("first line of %s\nsecret second line %s", "it", "x" * 1000)
+    finally:
+        root.handlers[:] = held
+        structlog.reset_defaults()
+    shown = capfd.readouterr().err
+    assert "secret" not in shown
+    assert len(shown.splitlines()) == 4
+    assert "Task exception was never retrieved" in shown
+    assert "ValueError at test_app.py:" in shown
+    assert "Exception in callback" in shown
+    assert "dropped %r: malformed params" in shown
+    assert "first line of it" in shown
 
 
 async def test_a_request_id_comes_back(http: httpx.AsyncClient) -> None:

@@ -35,7 +35,7 @@ from services.gateway.backends.base import (
 from services.gateway.failover.breaker import State
 from services.gateway.failover.chain import Chain
 from services.gateway.failover.pool import Pool
-from services.gateway.failover.walk import MAX_HELD, Begun, Deadlines
+from services.gateway.failover.walk import MAX_HELD, MAX_STREAMED_BYTES, Begun, Deadlines
 
 from .fakes import ASK, END, PING, ROLE, STARTED, Fake, Stall, Step, failure, one, words
 
@@ -459,3 +459,14 @@ async def test_the_model_is_the_one_that_answers() -> None:
     begun = await chain(other).begin(ASK, ["a:m-1"])
     assert begun.model == "m-9"
     await begun.pieces.aclose()
+
+
+async def test_an_answer_that_never_ends_is_ended() -> None:
+    """A backend that goes on for ever is let go of, however fast its reader is: what was said has to be held."""
+    flood = one("flood", *words("x", *(["y" * (1 << 20)] * 64)), END)
+    begun = await chain(flood).begin(ASK, ["flood"])
+    got: list[Piece] = []
+    with pytest.raises(BackendFailure, match="sent too much without an end"):
+        await collect(begun, got)
+    assert sum(len(piece.delta.text) for piece in got if isinstance(piece.delta, TextDelta)) <= MAX_STREAMED_BYTES + 1
+    assert flood.under_way == 0

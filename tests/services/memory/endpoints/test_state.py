@@ -1,6 +1,7 @@
 """Leases and documents at memory's endpoints, with another holder coming in between a read and a write."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,9 +11,12 @@ from fastapi import FastAPI
 
 from anamnesis.contracts.keys import Identity, Scope
 from anamnesis.kit.app import create_app
+from services.memory.blocklist import Blocks
+from services.memory.door import Door
 from services.memory.endpoints import state
 from services.memory.stores.base import Document
 from services.memory.stores.sqlite import SqliteStore
+from tests.services.memory.conftest import OneVector
 
 
 class Interrupted(SqliteStore):
@@ -44,14 +48,21 @@ async def store(tmp_path: Path) -> AsyncIterator[Interrupted]:
 
 
 @pytest.fixture
-async def client(store: Interrupted) -> AsyncIterator[httpx.AsyncClient]:
+def workers() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as some:
+        yield some
+
+
+@pytest.fixture
+async def client(store: Interrupted, workers: ThreadPoolExecutor) -> AsyncIterator[httpx.AsyncClient]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
 
+    door = Door(store, Blocks(), OneVector(), workers, entropy=True)
     app = create_app(
         "memory",
-        routers=[state.routes(store)],
+        routers=[state.routes(store, door.clean_json)],
         holder=Anybody(),
         allowed_hosts=["memory"],
         ready=store.ping,
@@ -114,3 +125,29 @@ async def test_a_document_is_bounded(client: httpx.AsyncClient) -> None:
     assert (refused.status_code, refused.json()["error"]["code"]) == (413, "too_large")
     assert (await client.get(path)).json() == {"documents": {}}
     assert (await client.put(path, json={"documents": {"b": {"text": fits}}})).status_code == 200
+
+
+async def test_a_setting_holds_no_secret(client: httpx.AsyncClient, store: Interrupted) -> None:
+    """What people write into settings, questions for instance, passes the door as everything does; ids, numbers and
+    other text stay as they are."""
+    secret = "ghp_" + "a1B2c3D4e5" * 4
+    value = {
+        "questions": [{"question": f"What is {secret} for? <private>my diary</private>", "episode_ids": ["ep_1"]}],
+        "run_id": "0f8e2c4b6a1d4e9f8b7c6d5e4f3a2b1c",
+        "weights": {"dense": 0.25, "on": True, "none": None, secret: [secret]},
+        "empty": "",
+        "private": "<private>all of it</private>",
+    }
+    answer = await client.put("/api/settings/evaluation-questions", json=value)
+    assert answer.status_code == 200
+    kept = answer.json()["value"]
+    document = await store.read("settings", "evaluation-questions")
+    assert document is not None
+    assert document.value == kept
+    assert secret not in str(kept)
+    assert "diary" not in str(kept)
+    assert kept["questions"][0]["question"].startswith("What is [REDACTED:")
+    assert kept["questions"][0]["episode_ids"] == ["ep_1"]
+    assert kept["run_id"] == value["run_id"]
+    assert kept["weights"].items() >= {"dense": 0.25, "on": True, "none": None}.items()
+    assert (kept["empty"], kept["private"]) == ("", "(private)")

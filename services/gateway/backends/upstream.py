@@ -4,7 +4,6 @@ Knows no dialect: a splitter cuts the stream into frames, and a reader says what
 """
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncGenerator, Mapping
 
@@ -15,6 +14,7 @@ from yarl import URL
 from anamnesis.contracts.base import JsonObject
 from services.gateway.backends import failures
 from services.gateway.backends.base import BackendFailure, Piece
+from services.gateway.backends.bodies import linger, more, up_to
 from services.gateway.backends.dialects.frames import FrameTooLarge, Reader, Splitter
 from services.gateway.backends.dialects.values import parsed
 from services.gateway.framing import broken_framing_noticed
@@ -22,7 +22,6 @@ from services.gateway.framing import broken_framing_noticed
 MAX_ERROR = 64 << 10  # bytes of an error's body that are read
 MAX_JSON = 4 << 20  # bytes of an answer that is not streamed: a list of models, a count
 ERROR_WAIT = 2.0  # seconds that the body of an error may take; its status is known already
-LINGER = 1.0  # seconds that the end of the connection's stream may take after the end of the answer
 KEEP_ALIVE = 4.0  # seconds an idle connection is kept: servers of this kind keep theirs for five
 CONNECTIONS = 1024
 
@@ -63,7 +62,7 @@ class Upstream:
             async with asyncio.timeout(wait):
                 response = await self._begin(url, body, headers or {})
                 try:
-                    return parsed(await _up_to(response, MAX_JSON))
+                    return parsed(await up_to(response, MAX_JSON))
                 except aiohttp.ClientError as error:
                     raise failures.broken(error, begun=True) from None
                 except ValueError:
@@ -82,7 +81,7 @@ class Upstream:
             if response.content_type != media:
                 raise failures.no_stream(response.content_type, await _error_body(response))
             with broken_framing_noticed(response):
-                while chunk := await _more(response):
+                while chunk := await more(response):
                     try:
                         frames = splitter.feed(chunk)
                     except FrameTooLarge:
@@ -91,7 +90,7 @@ class Upstream:
                         for piece in reader.read(frame):
                             yield piece
                         if reader.whole:
-                            await _linger(response)
+                            await linger(response)
                             return
             raise failures.cut_off()
         finally:
@@ -125,38 +124,13 @@ class Upstream:
             response.close()
 
 
-async def _more(response: aiohttp.ClientResponse) -> bytes:
-    try:
-        return await response.content.readany()
-    except (aiohttp.ClientError, OSError) as error:
-        raise failures.broken(error, begun=True) from None
-
-
-async def _up_to(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The body. Raises `ValueError` where it is longer."""
-    body = bytearray()
-    while chunk := await response.content.readany():
-        body += chunk
-        if len(body) > limit:
-            raise ValueError(f"more than {limit} bytes")
-    return bytes(body)
-
-
 async def _error_body(response: aiohttp.ClientResponse) -> bytes:
     """The body of an error, or nothing where it is too long, late or broken: the status says enough."""
     try:
         async with asyncio.timeout(ERROR_WAIT):
-            return await _up_to(response, MAX_ERROR)
+            return await up_to(response, MAX_ERROR)
     except (aiohttp.ClientError, OSError, ValueError):
         return b""
-
-
-async def _linger(response: aiohttp.ClientResponse) -> None:
-    """Take the end of a stream whose answer is whole, so that its connection can be used again."""
-    with contextlib.suppress(aiohttp.ClientError, OSError):
-        async with asyncio.timeout(LINGER):
-            while await response.content.readany():
-                pass
 
 
 def names(listed: list[JsonObject], key: str) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from anamnesis.contracts.generate import DONE, GenerateChunk
 from anamnesis.kit.errors import from_wire
 from services.gateway.backends import failures
 from services.gateway.backends.base import BackendFailure, Endpoint, Finish, Piece, TextDelta
+from services.gateway.backends.bodies import linger, more, up_to
 from services.gateway.backends.dialects.frames import Events, Frame, FrameTooLarge
 from services.gateway.backends.dialects.values import parsed
 from services.gateway.framing import broken_framing_noticed
@@ -27,7 +28,6 @@ from services.gateway.framing import broken_framing_noticed
 CONNECTIONS = 1024
 KEEP_ALIVE = 15.0  # seconds an idle connection is kept: less than trainers keep theirs, so none is stale
 ERROR_WAIT = 2.0  # seconds that the body of an error may take; its status is known already
-LINGER = 1.0  # seconds for the end of the connection's stream after the end of the answer
 MAX_JSON = 256 << 10  # bytes of a status or an error
 MAX_REASON = 300  # characters of what a trainer says of an error
 STAYS = frozenset({400, 401, 403, 413, 422})
@@ -74,14 +74,14 @@ class TrainerClient:
                 raise BackendFailure("answered something else than a stream", status=200)
             events = Events()
             with broken_framing_noticed(response):
-                while chunk := await _more(response):
+                while chunk := await more(response):
                     try:
                         frames = events.feed(chunk)
                     except FrameTooLarge:
                         raise _nonsense(failures.too_large()) from None
                     for frame in frames:
                         if frame.data == _DONE:
-                            await _linger(response)
+                            await linger(response)
                             return
                         for piece in _meaning(frame, raw=raw):
                             yield piece
@@ -104,7 +104,7 @@ class TrainerClient:
         try:
             if response.status != 200:
                 raise await _refused(response)
-            return parsed(await _up_to(response, MAX_JSON))
+            return parsed(await up_to(response, MAX_JSON))
         except ValueError:
             raise BackendFailure("gave a status that is no JSON object, or a very large one", status=200) from None
         except (aiohttp.ClientError, OSError) as error:
@@ -168,7 +168,7 @@ async def _refused(response: aiohttp.ClientResponse) -> BackendFailure:
     body = b""
     with contextlib.suppress(aiohttp.ClientError, OSError, ValueError):
         async with asyncio.timeout(ERROR_WAIT):
-            body = await _up_to(response, MAX_JSON)
+            body = await up_to(response, MAX_JSON)
     refusal = failures.refused(response.status, response.headers, b"")
     try:
         said = ": " + _line(ErrorEnvelope.model_validate_json(body).error.message)
@@ -184,28 +184,3 @@ async def _refused(response: aiohttp.ClientResponse) -> BackendFailure:
 
 def _line(text: str) -> str:
     return " ".join(text.split())[:MAX_REASON]
-
-
-async def _more(response: aiohttp.ClientResponse) -> bytes:
-    try:
-        return await response.content.readany()
-    except (aiohttp.ClientError, OSError) as error:
-        raise failures.broken(error, begun=True) from None
-
-
-async def _up_to(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The body. Raises `ValueError` where it is longer."""
-    body = bytearray()
-    while chunk := await response.content.readany():
-        body += chunk
-        if len(body) > limit:
-            raise ValueError(f"more than {limit} bytes")
-    return bytes(body)
-
-
-async def _linger(response: aiohttp.ClientResponse) -> None:
-    """Take the end of a stream whose answer is whole, so that its connection can be used again."""
-    with contextlib.suppress(aiohttp.ClientError, OSError):
-        async with asyncio.timeout(LINGER):
-            while await response.content.readany():
-                pass

@@ -4,6 +4,7 @@ Health, readiness and metrics, a request id, a body limit, TrustedHost, authenti
 by default, one shape of errors, and logs without content.
 """
 
+import asyncio
 import re
 import time
 import uuid
@@ -24,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from anamnesis import __version__
 from anamnesis.contracts.errors import ErrorEnvelope
 from anamnesis.kit.auth import OPEN, READING_PATHS, DenyByDefault, KeyHolder, Way
-from anamnesis.kit.errors import AnamnesisError, Invalid, from_wire
+from anamnesis.kit.errors import AnamnesisError, Invalid, Unavailable, from_wire
 from anamnesis.kit.hosts import TrustedHosts
 from anamnesis.kit.limits import BodyLimit
 from anamnesis.kit.logs import logger, where
@@ -146,6 +147,12 @@ class Observe:
                 await error_response(AnamnesisError(message))(scope, receive, watched_send)
             # Otherwise the server ends the connection without the end mark of the body. Were the error passed on, it
             # would log the whole of it, and messages may quote what was being processed.
+        except asyncio.CancelledError:
+            # The server stops, and has waited for this request as long as it does.
+            logger().warning("request given up at the stop")
+            if not status:
+                stopping = Unavailable("the service is stopping; try again in a moment")
+                await error_response(stopping)(scope, receive, watched_send)
         finally:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "unmatched")

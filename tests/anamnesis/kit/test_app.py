@@ -56,6 +56,8 @@ class State:
         self.failures = 0
         self.over = asyncio.Event()
         """Ends what is slow."""
+        self.waiting = asyncio.Event()
+        """Something slow is under way."""
 
 
 def app_of(state: State) -> FastAPI:
@@ -96,6 +98,7 @@ def app_of(state: State) -> FastAPI:
 
     @router.get("/slow")
     async def slow() -> Word:
+        state.waiting.set()
         await asyncio.wait_for(state.over.wait(), 60)
         return Word(word="late")
 
@@ -124,12 +127,14 @@ def app_of(state: State) -> FastAPI:
 
 
 @contextlib.asynccontextmanager
-async def served(app: FastAPI) -> AsyncIterator[str]:
+async def served(app: FastAPI, stop_within: int | None = None) -> AsyncIterator[str]:
     """The app behind a real uvicorn on a free port of the loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False))
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False)
+    config.timeout_graceful_shutdown = stop_within
+    server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 -- uvicorn offers a flag, no event
         await asyncio.sleep(0.01)
@@ -357,6 +362,17 @@ async def test_what_libraries_show_of_data_is_not_logged(capfd: pytest.CaptureFi
     assert "Exception in callback" in shown
     assert "dropped %r: malformed params" in shown
     assert "first line of it" in shown
+
+
+async def test_a_stop_is_told_to_whoever_still_waits(state: State) -> None:
+    """A request that the stop cannot wait for is answered with what to do, in our own shape."""
+    async with httpx.AsyncClient(headers={"X-API-Key": KEY}, trust_env=False) as client:
+        async with served(app_of(state), stop_within=1) as url:
+            asking = asyncio.create_task(client.get(f"{url}/slow", timeout=30))
+            await asyncio.wait_for(state.waiting.wait(), 10)
+        answer = await asking
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+    assert "try again" in answer.json()["error"]["message"]
 
 
 async def test_a_request_id_comes_back(http: httpx.AsyncClient) -> None:

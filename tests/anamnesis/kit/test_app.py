@@ -231,10 +231,14 @@ async def test_another_host_name_is_refused(http: httpx.AsyncClient) -> None:
         ("[::1]", "[::1]:3010", True),
         ("LAN.example", "lan.EXAMPLE", True),
         ("lan.example", "lan.example.evil", False),
+        ("lan.example", "lan.example evil.example", False),
+        ("lan.example", "evil.example lan.example", False),
+        ("lan.example", "lan.example lan.example", False),
+        ("*", "", False),
     ],
 )
 async def test_hosts_are_known_by_name(allowed: str, host: str, known: bool) -> None:
-    """Ports and case do not count; `*.` stands for all names below one."""
+    """Ports and case do not count; `*.` stands for all names below one; a request goes to one name."""
     seen: list[int] = []
 
     async def inside(scope: Scope, receive: Receive, send: Send) -> None:
@@ -246,7 +250,7 @@ async def test_hosts_are_known_by_name(allowed: str, host: str, known: bool) -> 
     async def receive() -> Message:
         return {"type": "http.request"}
 
-    scope = {"type": "http", "method": "GET", "headers": [(b"host", host.encode())]}
+    scope = {"type": "http", "method": "GET", "headers": [(b"host", name.encode()) for name in host.split()]}
     await TrustedHosts(inside, [allowed])(scope, receive, send)
     assert seen[0] == (200 if known else 400)
 

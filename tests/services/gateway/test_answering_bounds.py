@@ -2,6 +2,8 @@
 
 import random
 
+from pydantic import JsonValue
+
 from anamnesis.kit.client import ServiceClient
 from services.gateway.answering import Answering
 from services.gateway.backends.base import Ask, Message, Text
@@ -15,7 +17,7 @@ from tests.services.gateway.upstreams import Upstream, respond
 
 async def test_a_long_question_is_not_kept_whole() -> None:
     """Of a pasted file no more stays than is measured with; its beginning and its end are there."""
-    found = {"results": [], "abstained": True}
+    found: JsonValue = {"results": [], "abstained": True}
     async with Upstream(respond(200, found)) as memory, ServiceClient(memory.url, None) as client:
         chain = Chain([], Deadlines(1, 1, 1), chance=random.Random(7))
         recall = Recall(client, wait=10.0, top_k=5, tokens=1_000)

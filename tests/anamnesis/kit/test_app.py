@@ -13,9 +13,10 @@ import structlog
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 from starlette.types import Message, Receive, Scope, Send
 
+from anamnesis.contracts.base import Contract
 from anamnesis.contracts.keys import Identity
 from anamnesis.contracts.keys import Scope as KeyScope
 from anamnesis.kit.app import create_app
@@ -45,7 +46,7 @@ class OneKey:
         return Identity(key_id="k", name="one", scope=scope) if scope is not None else None
 
 
-class Word(BaseModel):
+class Word(Contract):
     word: str
 
 
@@ -375,6 +376,9 @@ async def test_what_does_not_fit_is_named_but_not_quoted(http: httpx.AsyncClient
     assert response.status_code == 422
     assert response.json()["error"]["detail"][0]["where"] == "body.word"
     assert "private words" not in response.text
+    response = await http.post("/take", json={"word": "a", "x" * 900: 1})
+    assert response.status_code == 422
+    assert len(response.content) < 600
 
 
 async def test_unknown_paths_and_methods_keep_the_shape(http: httpx.AsyncClient) -> None:

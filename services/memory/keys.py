@@ -20,6 +20,7 @@ from services.memory.stores.base import Store
 FIRST = "first"  # the name of the key that a new installation begins with
 MAX_KEYS = 1_000  # beside the sessions of browsers
 MAX_SESSIONS = 200  # of browsers; past it, the one that was used longest ago ends
+MAX_OF_ONE = 50  # sessions that one key has let in: whoever has a key may not end everybody else's
 
 Shown = TypeVar("Shown", Identity, KeyInfo)
 
@@ -28,12 +29,18 @@ class StoredKeys:
     """Whose key has a hash, by the store. Keyed by hash, so a look-up is one read."""
 
     def __init__(
-        self, store: Store, uses: LastUsed, max_keys: int = MAX_KEYS, max_sessions: int = MAX_SESSIONS
+        self,
+        store: Store,
+        uses: LastUsed,
+        max_keys: int = MAX_KEYS,
+        max_sessions: int = MAX_SESSIONS,
+        max_of_one: int = MAX_OF_ONE,
     ) -> None:
         self._store = store
         self._uses = uses
         self._max_keys = max_keys
         self._max_sessions = max_sessions
+        self._max_of_one = max_of_one
         self._changing = asyncio.Lock()
 
     async def identify(self, hash: str) -> Identity | None:
@@ -60,11 +67,14 @@ class StoredKeys:
                 if expired(record):
                     await self._delete(record)
             records = [record for record in records if not expired(record)]
-            if wish.parent is not None and wish.parent not in {record.key_id for record in records}:
+            parent = next((record for record in records if record.key_id == wish.parent), None)
+            if wish.parent is not None and parent is None:
                 raise NotFound("the key that lets this browser in is gone")
-            await self._make_room(records, wish.kind)
+            await self._make_room(records, wish)
             key = new_key()
             until = now() + timedelta(days=wish.expires_in_days) if wish.expires_in_days is not None else None
+            if parent is not None and parent.expires_at is not None:
+                until = min(until, parent.expires_at) if until is not None else parent.expires_at
             record = _record(key, wish.name, wish.scope).model_copy(
                 update={"kind": wish.kind, "expires_at": until, "parent": wish.parent}
             )
@@ -89,12 +99,16 @@ class StoredKeys:
                 await self._delete(record)
             return tuple(record.key_id for record in ending)
 
-    async def _make_room(self, records: Sequence[KeyRecord], kind: KeyKind) -> None:
-        present = [record for record in records if record.kind is kind]
-        if kind is KeyKind.API and len(present) >= self._max_keys:
-            raise Conflict(f"there are {len(present)} keys already; revoke those that nobody uses")
-        if kind is KeyKind.BROWSER and len(present) >= self._max_sessions:
-            await self._delete(min(present, key=lambda record: record.last_used or record.created_at))
+    async def _make_room(self, records: Sequence[KeyRecord], wish: KeyCreate) -> None:
+        present = [record for record in records if record.kind is wish.kind]
+        if wish.kind is KeyKind.API:
+            if len(present) >= self._max_keys:
+                raise Conflict(f"there are {len(present)} keys already; revoke those that nobody uses")
+            return
+        siblings = [record for record in present if record.parent == wish.parent and wish.parent is not None]
+        ending = siblings if len(siblings) >= self._max_of_one else present
+        if ending is siblings or len(present) >= self._max_sessions:
+            await self._delete(min(ending, key=lambda record: record.last_used or record.created_at))
 
     async def _records(self) -> Sequence[KeyRecord]:
         records = [KeyRecord.model_validate(document.value) for document in await self._store.list(KIND)]

@@ -9,8 +9,9 @@ MARK = "\u2060"
 """Word joiner: not seen, and read over; keeps a sign from meaning something to the program."""
 
 _TURN = re.compile(r"<(?=/?turn\b)", re.IGNORECASE)
-_MENTION = re.compile(r"(?<![^\s\"'(\[{<,;:])@(?=\S)")
-_COMMAND = re.compile(r"^(?=\s*[/!#])")
+# For a program in JavaScript a byte order mark is a blank.
+_MENTION = re.compile("(?<![^\\s\ufeff\"'(\\[{<,;:])@(?=\\S)")
+_COMMAND = re.compile("^(?=[\\s\ufeff]*[/!#])")
 
 
 def spoken(ask: Ask) -> str:

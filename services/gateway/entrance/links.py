@@ -17,6 +17,8 @@ class Ticket(NamedTuple):
 
     hash: bytes
     expires_at: datetime
+    parent: str | None = None
+    """The id of the key that made it: what comes in by it goes with that key."""
 
 
 class Links:
@@ -27,10 +29,10 @@ class Links:
         self._most = most
         self._open: list[Ticket] = []
 
-    def make(self) -> tuple[str, datetime]:
+    def make(self, parent: str | None = None) -> tuple[str, datetime]:
         """A fresh token of 256 random bits, and until when it is good."""
         token = secrets.token_urlsafe(32)
-        ticket = Ticket(_hash(token), now() + self._lifetime)
+        ticket = Ticket(_hash(token), now() + self._lifetime, parent)
         self.put_back(ticket)
         return token, ticket.expires_at
 

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, Request
@@ -84,8 +84,10 @@ class Login:
             lstrip_blocks=True,
         ).get_template("login.html")
 
-    def link(self) -> LoginLink:
-        token, expires_at = self._links.make()
+    def link(self, maker: Identity) -> LoginLink:
+        """A link that ends, with whoever came in by it, when the key that it was made with is revoked."""
+        own = maker.key_id if maker.scope is not Scope.SERVICE and maker.kind is KeyKind.API else maker.parent
+        token, expires_at = self._links.make(own)
         return LoginLink(path=f"/login?token={token}", expires_at=expires_at)
 
     def page(self, request: Request, form: Form, error: AnamnesisError | None = None) -> Response:
@@ -141,7 +143,7 @@ class Login:
         if form.token:
             ticket = self._links.take(form.token)
             if ticket is not None:
-                return Admission(Scope.ADMIN, ticket=ticket)
+                return Admission(Scope.ADMIN, ticket=ticket, parent=ticket.parent)
             if await self._present(request) is not None:
                 return None
             raise Unauthorized(
@@ -234,10 +236,10 @@ def routes(login: Login) -> APIRouter:
         """Who the caller is, and the token that a page must send with what changes something."""
         return Session(identity=request.state.identity, csrf_token=sessions.csrf_token(request) or None)
 
-    @router.post("/api/login-links", status_code=201, dependencies=[Depends(Needs(Scope.ADMIN))])
-    async def link() -> LoginLink:
-        """Make a link that logs a browser in, once, within a day."""
-        return login.link()
+    @router.post("/api/login-links", status_code=201)
+    async def link(maker: Annotated[Identity, Depends(Needs(Scope.ADMIN))]) -> LoginLink:
+        """Make a link that logs a browser in, once, within a day, and for as long as the key that makes it is good."""
+        return login.link(maker)
 
     def give(path: str, kind: str) -> None:
         body = (FILES / path.lstrip("/")).read_bytes()

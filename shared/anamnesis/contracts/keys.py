@@ -33,6 +33,8 @@ class Identity(Contract):
     kind: KeyKind = KeyKind.API
     expires_at: Moment | None = None
     """From then on it opens nothing; none = it has no end."""
+    parent: str | None = None
+    """The id of the key that a browser was let in by, itself or by a link; it ends when that one is revoked."""
 
 
 class KeyInfo(Identity):
@@ -47,8 +49,6 @@ class KeyRecord(KeyInfo):
     """A key as it is stored: the SHA-256 of 256 random bits, never the key."""
 
     hash: str
-    parent: str | None = None
-    """The id of the key that a browser was let in by; it ends when that one is revoked."""
 
 
 class KeyList(Contract):

@@ -33,6 +33,7 @@ from anamnesis.kit.metrics import Metrics
 from anamnesis.kit.responses import error_response
 
 MAX_BODY = 32 << 20  # bytes; routes that take more say so themselves
+LONGEST_PLACE = 300  # characters of where something does not fit: names of fields are the caller's
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -173,7 +174,7 @@ async def _on_invalid(_: Request, error: Exception) -> Response:
     """What does not fit the contract: where and why, never the value itself."""
     assert isinstance(error, RequestValidationError)
     problems: list[JsonValue] = [
-        {"where": ".".join(str(part) for part in problem["loc"]), "why": str(problem["msg"])}
+        {"where": ".".join(str(part) for part in problem["loc"])[:LONGEST_PLACE], "why": str(problem["msg"])}
         for problem in error.errors()[:20]
     ]
     return error_response(Invalid("the request does not fit; see detail for where and why", problems))

@@ -13,9 +13,10 @@ import structlog
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 from starlette.types import Message, Receive, Scope, Send
 
+from anamnesis.contracts.base import Contract
 from anamnesis.contracts.keys import Identity
 from anamnesis.contracts.keys import Scope as KeyScope
 from anamnesis.kit.app import create_app
@@ -45,7 +46,7 @@ class OneKey:
         return Identity(key_id="k", name="one", scope=scope) if scope is not None else None
 
 
-class Word(BaseModel):
+class Word(Contract):
     word: str
 
 
@@ -236,10 +237,14 @@ async def test_another_host_name_is_refused(http: httpx.AsyncClient) -> None:
         ("[::1]", "[::1]:3010", True),
         ("LAN.example", "lan.EXAMPLE", True),
         ("lan.example", "lan.example.evil", False),
+        ("lan.example", "lan.example evil.example", False),
+        ("lan.example", "evil.example lan.example", False),
+        ("lan.example", "lan.example lan.example", False),
+        ("*", "", False),
     ],
 )
 async def test_hosts_are_known_by_name(allowed: str, host: str, known: bool) -> None:
-    """Ports and case do not count; `*.` stands for all names below one."""
+    """Ports and case do not count; `*.` stands for all names below one; a request goes to one name."""
     seen: list[int] = []
 
     async def inside(scope: Scope, receive: Receive, send: Send) -> None:
@@ -251,7 +256,7 @@ async def test_hosts_are_known_by_name(allowed: str, host: str, known: bool) -> 
     async def receive() -> Message:
         return {"type": "http.request"}
 
-    scope = {"type": "http", "method": "GET", "headers": [(b"host", host.encode())]}
+    scope = {"type": "http", "method": "GET", "headers": [(b"host", name.encode()) for name in host.split()]}
     await TrustedHosts(inside, [allowed])(scope, receive, send)
     assert seen[0] == (200 if known else 400)
 
@@ -387,6 +392,9 @@ async def test_what_does_not_fit_is_named_but_not_quoted(http: httpx.AsyncClient
     assert response.status_code == 422
     assert response.json()["error"]["detail"][0]["where"] == "body.word"
     assert "private words" not in response.text
+    response = await http.post("/take", json={"word": "a", "x" * 900: 1})
+    assert response.status_code == 422
+    assert len(response.content) < 600
 
 
 async def test_unknown_paths_and_methods_keep_the_shape(http: httpx.AsyncClient) -> None:

@@ -210,3 +210,26 @@ async def test_the_number_of_keys_is_bounded(store: SqliteStore) -> None:
     kept = {one.key_id for one in await keys.list() if one.kind is KeyKind.BROWSER}
     assert len(kept) == 2
     assert sessions[2].key_id in kept
+
+
+async def test_nobody_ends_the_sessions_of_others(store: SqliteStore) -> None:
+    """Who logs in again and again by one key ends its own sessions, those used longest ago first."""
+    keys = StoredKeys(store, LastUsed(store), max_sessions=5, max_of_one=2)
+    reader = await keys.create(KeyCreate(name="reader", scope=Scope.READ))
+    session = KeyCreate(name="browser", scope=Scope.READ, expires_in_days=1, kind=KeyKind.BROWSER)
+    others = [await keys.create(session.model_copy(update={"scope": Scope.ADMIN})) for _ in range(3)]
+    own = [await keys.create(session.model_copy(update={"parent": reader.key_id})) for _ in range(8)]
+    kept = [one.key_id for one in await keys.list() if one.kind is KeyKind.BROWSER]
+    assert set(kept) == {one.key_id for one in (*others, *own[-2:])}
+
+
+async def test_a_session_ends_with_its_parent(keys: StoredKeys) -> None:
+    """However long it was wished for."""
+    parent = await keys.create(KeyCreate(name="guest", scope=Scope.ADMIN, expires_in_days=1))
+    wish = KeyCreate(name="browser", scope=Scope.ADMIN, kind=KeyKind.BROWSER, parent=parent.key_id)
+    assert (await keys.create(wish)).expires_at == parent.expires_at
+    assert (await keys.create(wish.model_copy(update={"expires_in_days": 30}))).expires_at == parent.expires_at
+    shorter = await keys.create(wish.model_copy(update={"expires_in_days": 0.5}))
+    assert shorter.expires_at is not None
+    assert parent.expires_at is not None
+    assert shorter.expires_at < parent.expires_at

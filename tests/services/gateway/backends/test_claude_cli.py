@@ -214,13 +214,15 @@ async def test_a_model_is_no_option(stand: CliStand, model: str) -> None:
 # Words --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", ["/clear", "  /cost now", "!ls", "#remember this"])
+@pytest.mark.parametrize("words", ["/clear", "  /cost now", "!ls", "#remember this", "\ufeff/clear", "\n\ufeff !ls"])
 def test_a_command_is_words(words: str) -> None:
     """What the program would take for a command of its own is read as words."""
     assert spoken(ask(words)) == MARK + words
 
 
-@pytest.mark.parametrize("words", ["@/etc/passwd", "see @~/.ssh/id", "(@a)", '"@a b"', "x\n@a", "a:@b"])
+@pytest.mark.parametrize(
+    "words", ["@/etc/passwd", "see @~/.ssh/id", "(@a)", '"@a b"', "x\n@a", "a:@b", "x\ufeff@/etc/passwd"]
+)
 def test_a_mention_reads_no_file(words: str) -> None:
     """What the program would take for a file to read is read as words; an address with an @ in it stays as it is."""
     assert f"@{MARK}" in spoken(ask(words))

@@ -216,6 +216,34 @@ async def test_links_are_made_by_admins(door: House, scope: Scope) -> None:
         assert (await browser.own("POST", "/api/login-links")).status == 201
 
 
+async def test_a_link_goes_with_the_key_that_made_it(door: House) -> None:
+    """A key that is revoked leaves no way in behind: neither links nobody has used yet, nor those who came by one, nor
+    links that such a browser has made. A browser that came in otherwise, and its links, stay."""
+    leaked = await door.key(Scope.ADMIN, days=1)
+    async with door.browser() as by_link, door.browser() as by_link_of_it, door.browser() as late:
+        async with caller(door.url, leaked.key) as session:
+            paths = [await (await session.post("/api/login-links")).json() for _ in range(2)]
+        used, open_ = (one["path"].partition("token=")[2] for one in paths)
+        assert (await by_link.log_in(token=used)).status == 303
+        made = await (await by_link.own("POST", "/api/login-links")).json()
+        second = made["path"].partition("token=")[2]
+        third = (await (await by_link.own("POST", "/api/login-links")).json())["path"].partition("token=")[2]
+        assert (await by_link_of_it.log_in(token=second)).status == 303
+        ends = {one.expires_at for one in await door.keys.list() if one.kind is KeyKind.BROWSER}
+        assert ends == {leaked.expires_at}
+        async with await door.logged_in() as person:
+            unaffected = (await (await person.own("POST", "/api/login-links")).json())["path"].partition("token=")[2]
+            assert (await person.own("DELETE", f"/api/keys/{leaked.key_id}")).status == 200
+            for browser in (by_link, by_link_of_it):
+                assert (await browser.send("GET", "/api/session")).status == 401
+            for token in (open_, third):
+                assert (await late.log_in(token=token)).status == 404
+            assert late.cookie == ""
+            assert (await late.log_in(token=unaffected)).status == 303
+            await person.own("POST", "/logout")
+            assert (await late.send("GET", "/api/session")).status == 200
+
+
 async def test_logging_in_again_ends_the_former_session(door: House) -> None:
     """A browser leaves no session behind that nobody would ever end."""
     async with await door.logged_in() as browser:

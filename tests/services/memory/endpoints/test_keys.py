@@ -67,7 +67,7 @@ async def test_a_key_is_shown_once(client: httpx.AsyncClient) -> None:
     assert made.key not in listed.text
     assert key_hash(made.key) not in listed.text
     assert set(listed.json()["keys"][1]) == {
-        *("key_id", "name", "scope", "kind", "created_at", "last_used", "expires_at")
+        *("key_id", "name", "scope", "kind", "created_at", "last_used", "expires_at", "parent")
     }
 
 

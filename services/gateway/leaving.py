@@ -5,6 +5,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import Request
+from starlette.types import Receive
 
 from anamnesis.kit.errors import AnamnesisError
 
@@ -23,7 +24,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     Only for requests whose body has been read: what is received after it can only be the disconnect.
     """
     task = asyncio.ensure_future(work)
-    watch = asyncio.create_task(_left(request))
+    watch = asyncio.create_task(left(request.receive))
     try:
         await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
@@ -35,6 +36,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.gather(task, watch, return_exceptions=True)
 
 
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def left(receive: Receive) -> None:
+    """Returns when the caller has closed the connection."""
+    while (await receive())["type"] != "http.disconnect":
         pass

@@ -131,18 +131,19 @@ def essence(question: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def recalled(hit: SearchHit) -> Recalled:
-    """An episode as pages and clients are told of it."""
+def recalled(episode: Episode) -> Recalled:
+    """An episode as pages and clients are told of it; one that nothing was asked for has no score."""
+    hit = episode if isinstance(episode, SearchHit) else None
     return Recalled(
-        episode_id=hit.episode_id,
-        timestamp=hit.timestamp,
-        project=hit.project,
-        instance=hit.instance,
-        summary=hit.summary,
-        source=source_of(hit),
-        trust=hit.trust,
-        score=round(hit.score, 4),
-        reasons=hit.reasons or (),
+        episode_id=episode.episode_id,
+        timestamp=episode.timestamp,
+        project=episode.project,
+        instance=episode.instance,
+        summary=episode.summary,
+        source=source_of(episode),
+        trust=episode.trust,
+        score=round(hit.score, 4) if hit else 0.0,
+        reasons=(hit.reasons or ()) if hit else (),
     )
 
 

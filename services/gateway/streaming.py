@@ -16,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from anamnesis.kit.logs import logger
 from anamnesis.kit.sse import KEEP_ALIVE, SEND_TIMEOUT
+from services.gateway.leaving import left
 
 COMMENT = b": keep-alive\n\n"
 
@@ -85,7 +86,7 @@ class Watched(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         wire = Wire(send)
         work = asyncio.ensure_future(self._write(wire))
-        watch = asyncio.create_task(_left(receive))
+        watch = asyncio.create_task(left(receive))
         try:
             # Looked at now and then, because a timer of its own for each frame would cost more than the frame.
             while not (await asyncio.wait({work, watch}, timeout=self._timeout / 4, return_when=FIRST_COMPLETED))[0]:
@@ -99,8 +100,3 @@ class Watched(Response):
             for task in (work, watch):
                 task.cancel()
             await asyncio.gather(work, watch, return_exceptions=True)
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

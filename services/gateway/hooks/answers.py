@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from anamnesis.contracts.chat import Recalled
-from anamnesis.contracts.episodes import Episode, EpisodePage
+from anamnesis.contracts.episodes import EpisodePage
 from anamnesis.contracts.hooks import HookInput
 from anamnesis.contracts.usefulness import EpisodeVerdict, Verdict
 from anamnesis.kit.client import Query, ServiceClient
@@ -13,7 +13,7 @@ from anamnesis.transcripts.wrappers import clean, is_command
 from services.gateway.hooks.events import HookEvent, project_of
 from services.gateway.hooks.reading import Reading
 from services.gateway.hooks.sessions import PATIENCE, HookSession, HookSessions
-from services.gateway.recall import MemoryScope, Recall, fence, source_of, tame
+from services.gateway.recall import MemoryScope, Recall, fence, recalled, source_of, tame
 from services.gateway.reports import Reports
 from services.gateway.usefulness import used
 
@@ -94,7 +94,7 @@ class Answers:
         fresh = [one for one in page.episodes if self._is_news(one.episode_id, source_of(one), told, session)]
         latest = [one for one in fresh if one.superseded_by is None][:LATEST]
         texts = [tame(one.summary)[:LATEST_CHARACTERS] for one in latest]
-        return self._tell(session, [_shown(one) for one in latest], texts, "")
+        return self._tell(session, [recalled(one) for one in latest], texts, "")
 
     async def _prompt(self, told: HookInput, owner: str, scope: Scope) -> Answered:
         """What bears on the user's words and is not in the conversation yet."""
@@ -163,17 +163,3 @@ class Answers:
         if session is not None:
             unused = [episode_id for episode_id, one in session.pending.items() if one.answers]
             self._reports.send([EpisodeVerdict(episode_id=one, verdict=Verdict.UNUSED) for one in unused])
-
-
-def _shown(episode: Episode) -> Recalled:
-    """An episode that nothing was asked for."""
-    return Recalled(
-        episode_id=episode.episode_id,
-        timestamp=episode.timestamp,
-        project=episode.project,
-        instance=episode.instance,
-        summary=episode.summary,
-        source=source_of(episode),
-        trust=episode.trust,
-        score=0.0,
-    )

@@ -12,6 +12,7 @@ from anamnesis.kit.errors import BadRequest
 from services.gateway.answering import Answering
 from services.gateway.backends.base import Backend, Dialect
 from services.gateway.recall import MemoryScope
+from services.gateway.streaming import Watched
 from services.gateway.surfaces.asked import Asked, bounded
 from services.gateway.surfaces.catalogue import Catalogue
 from services.gateway.surfaces.exchange import Exchange, Order, Patience
@@ -42,13 +43,15 @@ class Desk:
         self._patience = patience or Patience()
         self.catalogue = catalogue
 
-    def answer(self, request: Request, asked: Asked, names: Sequence[str], telling: Telling) -> Exchange:
+    def answer(self, request: Request, asked: Asked, names: Sequence[str], telling: Telling) -> Watched:
         """A response that answers. Raises `BadRequest`."""
         identity: Identity = request.state.identity
         wanted = asked.memory and switched_on(request.headers)
         scope = scope_of(request.headers) if wanted else None
         able = self._able(asked, names, telling.dialect)
-        return Exchange(self._answering, asked, Order(able, scope, identity.key_id), telling, self._patience)
+        order = Order(able, scope, identity.key_id)
+        exchange = Exchange(self._answering, asked, order, telling, self._patience.keep_alive)
+        return Watched(exchange.write, timeout=self._patience.send)
 
     async def names(self, model: str) -> list[str]:
         """The backends that a name means, in order; see `naming`."""

@@ -5,8 +5,6 @@ from pydantic import JsonValue
 
 from anamnesis.contracts.base import JsonObject
 
-KEEP_ALIVE_FRAME = b": keep-alive\n\n"
-
 
 def encoded(value: JsonObject) -> bytes:
     return orjson.dumps(value)

@@ -53,9 +53,9 @@ class ChatRequest(Contract):
     message: Message
     session_id: SessionId | None = None
     project: Name | None = None
-    """Recall only from this project; the exchange becomes an episode of it."""
+    """Recall only from this project; none = from all. A new session belongs to it, and so do the episodes of it."""
     instance: Name | None = None
-    """Recall only from this machine or assistant."""
+    """Recall only from this machine or assistant; a new session belongs to it too."""
     memory: bool = True
     """Recall before the turn, and keep the exchange as an episode after it."""
     backends: tuple[BackendName, ...] = Field(default=(), max_length=16)

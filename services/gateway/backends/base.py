@@ -181,10 +181,18 @@ class BackendFailure(Exception):
     """
 
     def __init__(
-        self, reason: str, *, status: int | None = None, moves_on: bool = True, retry_after: float | None = None
+        self,
+        reason: str,
+        *,
+        said: str = "",
+        status: int | None = None,
+        moves_on: bool = True,
+        retry_after: float | None = None,
     ) -> None:
+        """`said`: more of the reason, in the words of the endpoint itself: for whoever asked, and for no log."""
         super().__init__(reason)
-        self.reason = reason
+        self.reason = reason + said
+        self.logged = reason
         self.status = status
         """The HTTP status that it answered with; none = it did not get that far."""
         self.moves_on = moves_on

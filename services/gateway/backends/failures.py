@@ -14,6 +14,7 @@ import aiohttp
 from pydantic import JsonValue
 
 from anamnesis.contracts.base import JsonObject
+from anamnesis.redact import redact
 from services.gateway.backends.base import BackendFailure
 from services.gateway.backends.dialects.values import parsed
 
@@ -111,7 +112,7 @@ def kind_of(error: JsonValue) -> str:
     if isinstance(error, dict):
         for key in ("type", "code", "status"):
             name = error.get(key)
-            if isinstance(name, str) and _NAME.fullmatch(name) and name != "error":
+            if isinstance(name, str) and _NAME.fullmatch(name) and name != "error" and redact(name).text == name:
                 return name
     return ""
 

@@ -252,7 +252,7 @@ class Walk:
             "backend_failed",
             backend=stop.backend,
             endpoint=endpoint.name,
-            reason=failure.reason,
+            reason=failure.logged,
             status=failure.status,
             moves_on=failure.moves_on,
         )
@@ -304,7 +304,7 @@ async def _rest(
             yield piece
     except BackendFailure as failure:
         lease.failed(failure)
-        logger().warning("answer_broken_off", endpoint=lease.endpoint.name, reason=failure.reason)
+        logger().warning("answer_broken_off", endpoint=lease.endpoint.name, reason=failure.logged)
         raise
     finally:
         patience.close()

@@ -145,5 +145,6 @@ def _native_events(piece: Piece) -> list[JsonObject]:
 
 def _broken_off(answer: Answer, failure: BackendFailure | ValueError) -> UpstreamFailed:
     reason = failure.reason if isinstance(failure, BackendFailure) else str(failure)
-    logger().warning("answer_broken_off", backend=answer.backend, endpoint=answer.endpoint, reason=reason)
+    logged = failure.logged if isinstance(failure, BackendFailure) else "gave what its dialect does not know"
+    logger().warning("answer_broken_off", backend=answer.backend, endpoint=answer.endpoint, reason=logged)
     return UpstreamFailed(f"{answer.backend} broke off its answer: {reason}")

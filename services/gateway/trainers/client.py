@@ -1,7 +1,8 @@
 """What one trainer is asked over HTTP, with the key between services: to generate, whether it is ready, how it is.
 
 Frames of a stream are passed on as they came; each is read as well, because only what it means tells a good answer from
-a broken one. Trainers are our own, so what they say of an error is told to the client: by rule it quotes nothing.
+a broken one. Trainers are our own, so what they say of an error is told to the client: by rule it quotes nothing. It
+is not logged all the same, as an address may be that of somebody else.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from anamnesis.contracts.chat import StopReason
 from anamnesis.contracts.errors import ErrorEnvelope
 from anamnesis.contracts.generate import DONE, GenerateChunk
 from anamnesis.kit.errors import from_wire
+from anamnesis.redact import redact
 from services.gateway.backends import failures
 from services.gateway.backends.base import BackendFailure, Endpoint, Finish, Piece, TextDelta
 from services.gateway.backends.bodies import linger, more, up_to
@@ -160,7 +162,8 @@ def _reported(data: bytes) -> BackendFailure:
     except ValidationError:
         return BackendFailure("reported an error without saying which")
     status = from_wire(500, data).status
-    return BackendFailure(f"reported: {_line(error.message)}", status=status, moves_on=status not in STAYS)
+    said = f": {_line(redact(error.message).text)}"
+    return BackendFailure("reported", said=said, status=status, moves_on=status not in STAYS)
 
 
 async def _refused(response: aiohttp.ClientResponse) -> BackendFailure:
@@ -171,11 +174,12 @@ async def _refused(response: aiohttp.ClientResponse) -> BackendFailure:
             body = await up_to(response, MAX_JSON)
     refusal = failures.refused(response.status, response.headers, b"")
     try:
-        said = ": " + _line(ErrorEnvelope.model_validate_json(body).error.message)
+        said = ": " + _line(redact(ErrorEnvelope.model_validate_json(body).error.message).text)
     except ValidationError:
         said = ""
     return BackendFailure(
-        refusal.reason + said,
+        refusal.reason,
+        said=said,
         status=response.status,
         moves_on=response.status not in STAYS,
         retry_after=refusal.retry_after,

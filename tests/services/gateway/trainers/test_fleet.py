@@ -21,6 +21,7 @@ from ..upstreams import Reset, Stall, Until, refusing, respond, sse, stream
 from .fleet import ASK, DONE, FINISH, GENERATE, GOOD, HELLO, SECOND, STATUS, WHOLE, ask, before, states, trainers
 
 KEY = {"Idempotency-Key": "5d1f0e4a"}
+SECRET = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5"
 
 
 async def test_without_trainers_it_says_what_to_set(behind: Behind) -> None:
@@ -285,3 +286,21 @@ async def test_a_caller_without_the_scope_is_refused(behind: Behind) -> None:
                 async with door.get(path) as answer:
                     assert answer.status == 401
     assert first.seen == first.asides == []
+
+
+@pytest.mark.parametrize("within", [False, True])
+async def test_what_a_trainer_says_of_an_error_is_told_and_not_logged(
+    behind: Behind, capfd: pytest.CaptureFixture[str], within: bool
+) -> None:
+    """Its words go to whoever asked, without secrets; a log holds the status alone, whoever answers at that address."""
+    said = f"cannot go on from 'my own words' with {SECRET}"
+    body: JsonObject = {"error": {"code": "busy", "message": said, "detail": None}}
+    script = stream([HELLO, sse(body, name="error")]) if within else respond(503, body)
+    async with trainers(script) as (first,), before(behind, [first.url]) as door:
+        told = await ask(door)
+    assert "my own words" in json.dumps(told.error)
+    assert SECRET not in json.dumps(told.error)
+    logged = "".join(capfd.readouterr())
+    assert ("answer_broken_off" if within else "backend_failed") in logged
+    assert "my own words" not in logged
+    assert SECRET not in logged

@@ -143,11 +143,11 @@ def read(status: int, body: bytes) -> Told:
 
 def _take(told: Told, name: str, value: JsonObject, whole: bool = False) -> None:
     match value:
-        case {"error": {"message": str(message)} as error}:
+        case {"error": {"message": str(message), "detail": [*tries]}}:
             told.error = message
-            detail = error.get("detail")
-            if isinstance(detail, list):
-                told.attempts = [(str(one["endpoint"]), str(one["error"])) for one in detail if isinstance(one, dict)]
+            told.attempts = [(str(one["endpoint"]), str(one["error"])) for one in tries if isinstance(one, dict)]
+        case {"error": {"message": str(message)}}:
+            told.error = message
         case {"turn": {"answered": str(text)}}:  # the chat's end, or all of its answer
             told.text, told.ended = text, True
         case {"choices": [{"message": {"content": str(text)}}]} | {"content": [{"text": str(text)}]} if whole:

@@ -42,7 +42,6 @@ SAYS = [Piece(TextDelta("It listens on port 9417: wait_for_port waits for it."))
 CALLS = [
     Piece(ToolBegin("t1", "read")),
     Piece(ToolInput('{"path": "tests/test_upload.py", "why": "wait_for_port, port 9417"}')),
-    Piece(Finish(StopReason.TOOL)),
 ]
 SCOPE = MemoryScope("shop", floor=0)
 
@@ -101,9 +100,10 @@ def after_tools(rounds: int) -> Ask:
     return asks(*messages)
 
 
-async def test_tool_calls_belong_to_the_turn(parts: Parts) -> None:
+@pytest.mark.parametrize("end", [StopReason.TOOL, StopReason.END], ids=["tools", "as any other"])
+async def test_tool_calls_belong_to_the_turn(parts: Parts, end: StopReason) -> None:
     """Memory is asked once, the model sees the same block at the same place, and each episode is reported once."""
-    parts.backend.script = [*CALLS]
+    parts.backend.script = [*CALLS, Piece(Finish(end))]
     await parts.turn(after_tools(0))
     await parts.turn(after_tools(1))
     assert await parts.verdicts() == {}, "the turn goes on: nothing is known of it yet"

@@ -16,6 +16,7 @@ from anamnesis.contracts.base import now
 from anamnesis.contracts.embedding import CpuShare, EmbeddedTexts, EmbeddingConfig, EmbeddingModel, EmbedTexts
 from anamnesis.contracts.episodes import EpisodeSource, SearchHit, SearchRequest, SearchResponse, Trust
 from anamnesis.contracts.keys import Identity, KeyCheck, Scope
+from anamnesis.contracts.usefulness import UsefulnessReport
 from anamnesis.kit.app import create_app
 from anamnesis.kit.auth import ServiceKey, key_hash, new_key
 from anamnesis.kit.client import ServiceClient
@@ -98,6 +99,7 @@ class Memory:
     failing: bool = False
     searches: list[SearchRequest] = field(default_factory=list)
     embedded: list[EmbedTexts] = field(default_factory=list)
+    reports: list[UsefulnessReport] = field(default_factory=list)
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=64 << 20)
@@ -137,6 +139,7 @@ class Memory:
         return web.json_response(text=found.model_dump_json())
 
     async def _usefulness(self, request: web.Request) -> web.Response:
+        self.reports.append(UsefulnessReport.model_validate_json(await request.read()))
         return web.json_response({"changed": 1})
 
     async def _embed(self, request: web.Request) -> web.Response:

@@ -10,6 +10,7 @@ import pytest
 
 from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.chat import StopReason, Usage
+from anamnesis.contracts.usefulness import EpisodeVerdict, Verdict
 from anamnesis.kit.auth import new_key
 from services.gateway.backends.base import (
     BackendFailure,
@@ -183,6 +184,28 @@ async def test_a_round_of_tools() -> None:
         Text("Go on."),
     )
     assert ask.tool_choice == "required"
+
+
+async def test_a_turn_of_tools_is_reported_once() -> None:
+    """However many calls a turn goes on for, its memories are weighed over all of them, and reported at its end."""
+    calls = [
+        Piece(ToolBegin("toolu_1", "weather")),
+        Piece(ToolInput('{"city": "Deploys on Tuesdays, after the smoke test"}')),
+        Piece(Finish(StopReason.TOOL)),
+    ]
+    backend = Scripted("first", calls)
+    conversation: list[Any] = [USER]
+    async with house(backend) as at, client(at) as api:
+        for number in range(3):
+            if number == 2:
+                backend.script = list(HELLO)
+            said = await api.messages.create(**ASKED, messages=conversation, tools=[TOOL])
+            content = [block.model_dump(exclude_none=True) for block in said.content]
+            result = [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "rain"}]
+            conversation += [{"role": "assistant", "content": content}, {"role": "user", "content": result}]
+        memory = at.memory
+    assert len(memory.searches) == 1
+    assert [one.verdicts for one in memory.reports] == [(EpisodeVerdict(episode_id=EPISODE, verdict=Verdict.USED),)]
 
 
 async def test_a_request_as_claude_code_sends_it() -> None:

@@ -8,12 +8,13 @@ from typing import TypeVar
 
 from pydantic import SecretStr
 
-from anamnesis.contracts.base import now
+from anamnesis.contracts.base import MAX_NAME, now
 from anamnesis.contracts.keys import Identity, KeyCreate, KeyCreated, KeyInfo, KeyKind, KeyRecord, Scope
 from anamnesis.kit import files
 from anamnesis.kit.auth import expired, key_hash, new_key
 from anamnesis.kit.errors import Conflict, NotFound
 from anamnesis.kit.settings import presentable
+from anamnesis.redact import redact
 from services.memory.last_used import KIND, LastUsed
 from services.memory.stores.base import Store
 
@@ -75,7 +76,8 @@ class StoredKeys:
             until = now() + timedelta(days=wish.expires_in_days) if wish.expires_in_days is not None else None
             if parent is not None and parent.expires_at is not None:
                 until = min(until, parent.expires_at) if until is not None else parent.expires_at
-            record = _record(key, wish.name, wish.scope).model_copy(
+            name = redact(wish.name).text[:MAX_NAME].strip() or "(private)"
+            record = _record(key, name, wish.scope).model_copy(
                 update={"kind": wish.kind, "expires_at": until, "parent": wish.parent}
             )
             await self._store.write(KIND, record.hash, record.model_dump(mode="json"))

@@ -198,6 +198,14 @@ async def test_the_name_of_the_first_key_is_taken(keys: StoredKeys) -> None:
         await keys.create(KeyCreate(name=FIRST, scope=Scope.WRITE))
 
 
+async def test_a_name_holds_no_secret(keys: StoredKeys) -> None:
+    """Who pastes a key where its name belongs does not have it kept and listed."""
+    pasted = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5"
+    made = await keys.create(KeyCreate(name=f"for {pasted}", scope=Scope.READ))
+    assert made.name.startswith("for [REDACTED:")
+    assert [one.name for one in await keys.list()] == [made.name]
+
+
 async def test_the_number_of_keys_is_bounded(store: SqliteStore) -> None:
     """Too many keys are refused; a browser too many ends the session that was used longest ago."""
     keys = StoredKeys(store, LastUsed(store), max_keys=2, max_sessions=2)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from anamnesis.contracts.chat import Attempt, StopReason
 from anamnesis.contracts.usefulness import EpisodeVerdict, Verdict
 from anamnesis.transcripts.wrappers import clean
-from services.gateway.backends.base import Ask, Dialect, Finish, Message, Piece, TextDelta, ToolBegin, ToolInput
+from services.gateway.backends.base import Ask, Dialect, Finish, Message, Piece, TextDelta, ToolInput
 from services.gateway.failover.chain import Chain
 from services.gateway.recall import MemoryScope, Recall, Remembered
 from services.gateway.reports import Reports
@@ -133,7 +133,6 @@ class Answer:
     _weighed: bool = False
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
-<<<<<<< HEAD
         """Its pieces. Raises `BackendFailure` where it breaks off.
 
         Who leaves early closes the answer, not this: nobody says when a generator that was left is let go, and what it
@@ -149,23 +148,6 @@ class Answer:
                     self.finish = piece.delta
             yield piece
         await self.aclose()
-=======
-        """Its pieces. Raises `BackendFailure` where it breaks off."""
-        try:
-            async for piece in self.pieces:
-                match piece.delta:
-                    case TextDelta(text):
-                        self._said.append(text)
-                    case ToolBegin():
-                        self._calls = True
-                    case ToolInput(json):
-                        self._written.append(json)
-                    case Finish():
-                        self.finish = piece.delta
-                yield piece
-        finally:
-            await self.aclose()
->>>>>>> flow
 
     async def aclose(self) -> None:
         """End the work at the backend at once, and weigh what was recalled against what was said."""

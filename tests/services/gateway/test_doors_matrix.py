@@ -143,18 +143,11 @@ def read(status: int, body: bytes) -> Told:
 
 def _take(told: Told, name: str, value: JsonObject, whole: bool = False) -> None:
     match value:
-<<<<<<< HEAD
-        case {"error": {"message": str(message), **rest}}:
-            told.error = message
-            if isinstance(detail := rest.get("detail"), list):
-                told.attempts = [(str(one["endpoint"]), str(one["error"])) for one in detail if isinstance(one, dict)]
-=======
         case {"error": {"message": str(message), "detail": [*tries]}}:
             told.error = message
             told.attempts = [(str(one["endpoint"]), str(one["error"])) for one in tries if isinstance(one, dict)]
         case {"error": {"message": str(message)}}:
             told.error = message
->>>>>>> flow
         case {"turn": {"answered": str(text)}}:  # the chat's end, or all of its answer
             told.text, told.ended = text, True
         case {"choices": [{"message": {"content": str(text)}}]} | {"content": [{"text": str(text)}]} if whole:

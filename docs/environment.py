@@ -82,6 +82,19 @@ def _variables(module: str) -> Iterator[tuple[str, str, str]]:
                 yield str(variable), _shown(field.default), meaning
 
 
+def other_names() -> set[str]:
+    """Names besides the listed ones under which a variable is read too."""
+    fields = [
+        field
+        for module in SETTINGS.values()
+        for _, settings in inspect.getmembers(import_module(module), inspect.isclass)
+        if issubclass(settings, Settings)
+        for field in settings.model_fields.values()
+    ]
+    known = [field.validation_alias for field in fields if isinstance(field.validation_alias, AliasChoices)]
+    return {str(name) for names in known for name in names.choices[1:]}
+
+
 def _shown(default: object) -> str:
     if default is None or isinstance(default, SecretStr):
         return ""

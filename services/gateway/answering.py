@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from anamnesis.contracts.chat import Attempt, StopReason
 from anamnesis.contracts.usefulness import EpisodeVerdict, Verdict
 from anamnesis.transcripts.wrappers import clean
-from services.gateway.backends.base import Ask, Dialect, Finish, Message, Piece, TextDelta, ToolInput
+from services.gateway.backends.base import Ask, Dialect, Finish, Message, Piece, TextDelta, ToolBegin, ToolInput
 from services.gateway.failover.chain import Chain
 from services.gateway.recall import MemoryScope, Recall, Remembered
 from services.gateway.reports import Reports
@@ -142,6 +142,8 @@ class Answer:
             match piece.delta:
                 case TextDelta(text):
                     self._said.append(text)
+                case ToolBegin():
+                    self._calls = True
                 case ToolInput(json):
                     self._written.append(json)
                 case Finish():

@@ -66,7 +66,10 @@ class GatewaySettings(Settings):
     trainer_urls: Addresses = Field(
         default=(), validation_alias=AliasChoices("TRAINER_URLS", "NANOGPT_URLS", "ANAMNESIS_TRAINER_URLS")
     )
-    """Trainers that serve AnamnesisGPT, as `http://host:3011` or `label=http://host:3011` (comma-separated)."""
+    """Trainers that serve AnamnesisGPT, as `http://host:3011` or `label=http://host:3011` (comma-separated).
+
+    `NANOGPT_URLS`, the old name, is read too.
+    """
 
     chat_backends: BackendKinds = ("anamnesis-gpt", "openai", "ollama", "claude", "claude-cli")
     """Who is asked in a chat, in order (comma-separated); those that are not configured are passed over."""

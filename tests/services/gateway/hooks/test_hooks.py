@@ -21,6 +21,7 @@ from anamnesis.kit.auth import new_key
 from anamnesis.transcripts.wrappers import clean
 from services.gateway.hooks.answers import MAX_CONTEXT
 from services.gateway.hooks.endpoints import AT_ONCE, MAX_BODY
+from services.gateway.settings import GatewaySettings
 
 from ..conftest import caller, gateway, settings_for
 from ..remembering import KEYS, START, Remembering, episode, remembering
@@ -61,6 +62,11 @@ class Assistant:
         return await self.post("UserPromptSubmit", {"prompt": prompt, **more})
 
 
+def patient(url: str) -> GatewaySettings:
+    """For tests that are not about the bound: a loaded machine may take longer than a person should wait."""
+    return settings_for(url).model_copy(update={"hook_wait": 30.0})
+
+
 @pytest.fixture
 async def memory() -> AsyncIterator[Remembering]:
     async with remembering() as one:
@@ -74,7 +80,7 @@ async def memory() -> AsyncIterator[Remembering]:
 
 @pytest.fixture
 async def assistant(memory: Remembering) -> AsyncIterator[Assistant]:
-    async with gateway(settings_for(memory.url)) as url, caller(url, KEYS[Scope.WRITE]) as session:
+    async with gateway(patient(memory.url)) as url, caller(url, KEYS[Scope.WRITE]) as session:
         yield Assistant(session)
 
 
@@ -162,7 +168,7 @@ async def test_a_session_begins_with_the_latest_of_its_project(assistant: Assist
 
 async def test_a_block_fits_into_what_the_program_takes(memory: Remembering) -> None:
     """However many and long episodes are, the block stays below what Claude Code takes from a hook."""
-    many = settings_for(memory.url).model_copy(update={"recall_top_k": 20, "recall_tokens": 50_000})
+    many = patient(memory.url).model_copy(update={"recall_top_k": 20, "recall_tokens": 50_000})
     for number in range(20):
         long = episode(20 + number, f"upload {number} " + "words " * 50, raw="upload\n\n" * 500)
         source = long.source.model_copy(update={"path": "p" * 4_000})
@@ -284,11 +290,10 @@ async def test_a_bound_can_be_set(memory: Remembering) -> None:
 
 
 async def test_a_memory_that_answers_is_not_waited_for(assistant: Assistant) -> None:
-    """An answer comes when it is there, not when the bound is over."""
-    await assistant.ask("warm up")
+    """An answer comes when it is there, not when the bound (here of half a minute) is over."""
     began = time.monotonic()
     assert (await assistant.ask("the upload")).outcome == "recalled"
-    assert time.monotonic() - began < BOUND
+    assert time.monotonic() - began < LATE
 
 
 @pytest.mark.parametrize("event", ["UserPromptSubmit", "SessionStart", "Stop"])
@@ -340,8 +345,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(memory: Remembering) 
 
 async def test_too_many_at_once_get_the_empty_answer(memory: Remembering) -> None:
     """Beyond so many at the same time, hooks are answered at once; the others as usual."""
-    patient = settings_for(memory.url).model_copy(update={"hook_wait": 30.0})
-    async with gateway(patient) as url, caller(url, KEYS[Scope.WRITE]) as session:
+    async with gateway(patient(memory.url)) as url, caller(url, KEYS[Scope.WRITE]) as session:
         assistant = Assistant(session)
         await assistant.post("PreToolUse")  # the key is known from here on
         memory.pause = asyncio.Event()
@@ -355,7 +359,7 @@ async def test_too_many_at_once_get_the_empty_answer(memory: Remembering) -> Non
 
 async def test_outcomes_are_counted(memory: Remembering) -> None:
     """What became of hooks can be seen in the metrics, by event and outcome, and nothing of what they said."""
-    async with gateway(settings_for(memory.url)) as url, caller(url, KEYS[Scope.WRITE]) as session:
+    async with gateway(patient(memory.url)) as url, caller(url, KEYS[Scope.WRITE]) as session:
         assistant = Assistant(session)
         await assistant.ask("the upload")
         await assistant.post("secret-name")

@@ -199,7 +199,8 @@ def _let_go() -> None:
 def _runs_already(settings: LocalSettings, screen: Screen) -> int:
     running = presence.read(settings.data)
     where = f" at {running.address} (pid {running.pid})" if running is not None else ""
-    screen.line(f"Anamnesis already runs in {short(settings.data)}{where}; './deploy.sh down' stops it")
+    stop = "'./deploy.sh down' stops it; what is set since counts from the next start"
+    screen.line(f"Anamnesis already runs in {short(settings.data)}{where}; {stop}")
     if running is None or not running.ready:
         return 1
     screen.line(f"'{command_for(settings.data)} login' makes a link that logs you in")

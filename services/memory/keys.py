@@ -13,6 +13,7 @@ from anamnesis.contracts.keys import Identity, KeyCreate, KeyCreated, KeyInfo, K
 from anamnesis.kit import files
 from anamnesis.kit.auth import expired, key_hash, new_key
 from anamnesis.kit.errors import Conflict, NotFound
+from anamnesis.kit.logs import logger
 from anamnesis.kit.settings import presentable
 from anamnesis.redact import redact
 from services.memory.last_used import KIND, LastUsed
@@ -137,7 +138,8 @@ async def ensure_first_key(store: Store, given: SecretStr | None, data: Path) ->
     A given key becomes the first key, replacing the one before it. Otherwise, if there is no key
     at all, the one that another store of this data directory has left in `api.key` is taken, or else one is
     made; it is returned to be printed this once. Either is kept in `api.key` (mode 600) for the `anamnesis`
-    command. Safe to repeat: a start that was interrupted is finished by the next.
+    command. Safe to repeat: a start that was interrupted is finished by the next. A given key that is another one's
+    already changes nothing: it would make an administrator of a program that may only write.
     """
     records = [KeyRecord.model_validate(document.value) for document in await store.list(KIND)]
     path = data / "api.key"
@@ -149,6 +151,10 @@ async def ensure_first_key(store: Store, given: SecretStr | None, data: Path) ->
         await _register(store, key)
         return key
     key = given.get_secret_value()
+    other = next((record for record in records if record.hash == key_hash(key) and record.name != FIRST), None)
+    if other is not None:  # a program's own key, left in the environment of who starts us
+        logger().warning("ANAMNESIS_API_KEY is another key's: it stays what it is", key=other.key_id, scope=other.scope)
+        return None
     first = [record for record in records if record.name == FIRST]
     if key_hash(key) not in [record.hash for record in first]:
         await _register(store, key)

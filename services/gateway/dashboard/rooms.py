@@ -19,7 +19,7 @@ class Room(NamedTuple):
     setting: str = ""
 
 
-_TRAINER = "ANAMNESIS_TRAINER_URLS=http://127.0.0.1:3011"
+_TRAINER = "TRAINER_URLS=http://127.0.0.1:3011"
 ROOMS = (
     Room(
         "models",

@@ -24,6 +24,7 @@ from services.gateway.failover.breaker import LONGEST
 from services.gateway.failover.pool import Pool
 from services.gateway.failover.walk import Begun, Deadlines, Failed, Kind, NobodyAnswered, Stop, Walk
 
+MAX_MESSAGE = 4_000  # characters of a message with the reasons of all who were asked
 _OURS: Mapping[int, type[AnamnesisError]] = {400: BadRequest, 404: NotFound, 413: TooLarge, 422: Invalid}
 """What a client did wrong, by the status that a backend gives it."""
 _SHARED: Mapping[int, type[AnamnesisError]] = {404: NotFound, 409: Conflict}
@@ -119,7 +120,7 @@ def failure_of(end: NobodyAnswered) -> AnamnesisError:
     if last is not None and last.kind is Kind.BAD:
         return _refused(last, detail)
     if end.expired:
-        return DeadlineExceeded("no backend began to answer in the time that a request has; see detail", detail)
+        return DeadlineExceeded(_why("no backend began to answer in the time that a request has", end), detail)
     kinds = {one.kind for one in end.failed}
     statuses = {one.failure.status for one in end.failed}
     if len(statuses) == 1 and (shared := _SHARED.get(statuses.pop() or 0)) is not None and last is not None:
@@ -127,12 +128,18 @@ def failure_of(end: NobodyAnswered) -> AnamnesisError:
     if kinds == {Kind.BUSY}:
         waits = [one.failure.retry_after for one in end.failed if one.failure.retry_after is not None]
         wait = min(max(min(waits, default=1.0), 1.0), LONGEST)
-        return Busy("everybody who could answer is busy; try again later", detail, retry_after=wait)
+        return Busy(_why("everybody who could answer is busy, try again later", end), detail, retry_after=wait)
     if kinds == {Kind.LATE}:
-        return DeadlineExceeded("nobody began to answer in time; see detail for who was asked", detail)
+        return DeadlineExceeded(_why("nobody began to answer in time", end), detail)
     if Kind.BROKEN in kinds:
-        return UpstreamFailed("nobody gave an answer; see detail for who was asked and why it failed", detail)
-    return Unavailable("nobody can answer now; see detail for who was asked and why it failed", detail)
+        return UpstreamFailed(_why("nobody gave an answer", end), detail)
+    return Unavailable(_why("nobody can answer now", end), detail)
+
+
+def _why(message: str, end: NobodyAnswered) -> str:
+    """The message with the reason of each who was asked: many clients show nothing else of an error."""
+    reasons = dict.fromkeys(f"{one.backend}: {one.error}" for one in end.attempts if one.error)
+    return f"{message}: {'; '.join(reasons)}"[:MAX_MESSAGE] if reasons else message
 
 
 def _refused(last: Failed, detail: JsonValue) -> AnamnesisError:

@@ -226,3 +226,22 @@ def test_ordinary_brackets_and_dollars_stay(shown: OpenScripted, scripted: House
         assert words in text, text
     expect(page.locator(".answered a")).to_have_count(0)
     visit.check()
+
+
+def test_underscores_within_words_are_letters(shown: OpenScripted, scripted: House) -> None:
+    """Names in snake case stay whole, wherever a stream cuts them; emphasis, code and addresses are as they were."""
+    said = "See my_file_name.py, test_upload.py and __init__; _really_ `a_b_c` https://a.example/x_y_z [t_u](https://b.example/v_w)."
+    scripted.script = lambda _: Script(pieces=list(said))
+    visit = shown()
+    page = visit.go("/chat")
+    say(page, "Which?", 1)
+    answered = page.locator(".answered")
+    text = answered.inner_text()
+    for words in ("my_file_name.py", "test_upload.py", "a_b_c", "https://a.example/x_y_z", "t_u"):
+        assert words in text, text
+    assert answered.locator("em").all_inner_texts() == ["really"]
+    assert [link.get_attribute("href") for link in answered.locator("a").all()] == [
+        "https://a.example/x_y_z",
+        "https://b.example/v_w",
+    ]
+    visit.check()

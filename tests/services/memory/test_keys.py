@@ -241,3 +241,15 @@ async def test_a_session_ends_with_its_parent(keys: StoredKeys) -> None:
     assert shorter.expires_at is not None
     assert parent.expires_at is not None
     assert shorter.expires_at < parent.expires_at
+
+
+async def test_a_programs_key_does_not_become_the_first(keys: StoredKeys, store: SqliteStore, tmp_path: Path) -> None:
+    """A key that is another one's already, left in the environment of a start, stays what it is and ends nobody."""
+    await ensure_first_key(store, GIVEN, tmp_path)
+    made = await keys.create(KeyCreate(name="my-editor", scope=Scope.WRITE))
+    assert await ensure_first_key(store, SecretStr(made.key), tmp_path) is None
+    assert await _open_to(store, GIVEN.get_secret_value(), made.key) == [True, True]
+    identity = await keys.identify(key_hash(made.key))
+    assert identity is not None
+    assert (identity.name, identity.scope) == ("my-editor", Scope.WRITE)
+    assert (tmp_path / "api.key").read_text().strip() == GIVEN.get_secret_value()

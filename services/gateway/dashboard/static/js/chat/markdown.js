@@ -27,6 +27,8 @@ const NAMES = new Map([
 ]);
 const HOLDS_WORDS = new Set(["P", "LI", "EM", "STRONG", "S", "CODE", "TD", "TH", "H3", "H4", "H5", "H6"]);
 const VOID = new Set([smd.LINE_BREAK, smd.RULE, smd.CHECKBOX]);
+const VERBATIM = new Set([smd.CODE_INLINE, smd.CODE_BLOCK, smd.CODE_FENCE, smd.RAW_URL, smd.EQUATION_INLINE, smd.EQUATION_BLOCK]);
+const WORD = /[\p{L}\p{N}]/u;
 const EQUATION = new Map([
   [smd.EQUATION_INLINE, "$"],
   [smd.EQUATION_BLOCK, "$$"],
@@ -54,6 +56,8 @@ export class Markdown {
     this.open = [{ node: root, type: 0 }];
     this.tail = null; // what the parser holds back although it is plain words: shown until it decides
     this.plain = null; // where text goes once the parser has given up
+    this.before = ""; // the last character that was written
+    this.waiting = ""; // underscores at the end of what came: what follows says whether they stand within a word
     this.parser = smd.parser({
       data: this,
       add_token: (self, type) => self.#begin(type),
@@ -68,6 +72,28 @@ export class Markdown {
 
   /** Append a piece, cut anywhere. */
   write(text) {
+    text = this.waiting + text;
+    this.waiting = /_*$/.exec(text)[0];
+    this.#words(text.slice(0, text.length - this.waiting.length));
+  }
+
+  /** The parser takes every underscore for emphasis; within a word (`snake_case`) it is one of its letters. */
+  #words(text) {
+    const pieces = text.split(/(_+)/);
+    for (const [at, piece] of pieces.entries()) {
+      if (!piece) continue;
+      const within = at % 2 === 1 && WORD.test(this.before) && WORD.test(pieces[at + 1]?.[0] ?? "");
+      this.#push(within && !this.#verbatim ? piece.replaceAll("_", "\\_") : piece);
+      this.before = piece.at(-1);
+    }
+  }
+
+  get #verbatim() {
+    const { token, pending } = this.parser;
+    return this.plain || VERBATIM.has(token) || ([smd.LINK, smd.IMAGE].includes(token) && pending.startsWith("]("));
+  }
+
+  #push(text) {
     this.tail?.remove();
     this.tail = null;
     for (let at = 0; at < text.length && !this.plain; ) {
@@ -92,6 +118,8 @@ export class Markdown {
 
   /** The text is over: what was still waiting for its end is shown as it was written. */
   end() {
+    if (this.waiting) this.#push(this.waiting);
+    this.waiting = "";
     this.tail?.remove();
     this.tail = null;
     if (this.plain) return;

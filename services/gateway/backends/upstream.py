@@ -26,6 +26,19 @@ KEEP_ALIVE = 4.0  # seconds an idle connection is kept: servers of this kind kee
 CONNECTIONS = 1024
 
 
+def session(connect: float, keep_alive: float) -> aiohttp.ClientSession:
+    """Connections to whoever answers: pooled, without cookies or proxies; `connect`: seconds to reach one,
+    `keep_alive`: seconds that an idle connection is kept.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=keep_alive, ttl_dns_cache=10),
+        timeout=aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"Accept-Encoding": "identity", "User-Agent": "anamnesis"},
+        trust_env=False,
+    )
+
+
 class Upstream:
     """The connections to one backend. Open it before use, close it at the end."""
 
@@ -36,13 +49,7 @@ class Upstream:
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE, ttl_dns_cache=10),
-            timeout=aiohttp.ClientTimeout(total=None, connect=self._connect, sock_connect=self._connect),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept-Encoding": "identity", "User-Agent": "anamnesis"},
-            trust_env=False,
-        )
+        self._session = session(self._connect, KEEP_ALIVE)
 
     async def close(self) -> None:
         if self._session is not None:

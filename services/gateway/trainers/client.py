@@ -25,9 +25,9 @@ from services.gateway.backends.base import BackendFailure, Endpoint, Finish, Pie
 from services.gateway.backends.bodies import linger, more, up_to
 from services.gateway.backends.dialects.frames import Events, Frame, FrameTooLarge
 from services.gateway.backends.dialects.values import parsed
+from services.gateway.backends.upstream import session
 from services.gateway.framing import broken_framing_noticed
 
-CONNECTIONS = 1024
 KEEP_ALIVE = 15.0  # seconds an idle connection is kept: less than trainers keep theirs, so none is stale
 ERROR_WAIT = 2.0  # seconds that the body of an error may take; its status is known already
 MAX_JSON = 256 << 10  # bytes of a status or an error
@@ -50,13 +50,7 @@ class TrainerClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE, ttl_dns_cache=10),
-            timeout=aiohttp.ClientTimeout(total=None, connect=self._connect, sock_connect=self._connect),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "anamnesis", "Accept-Encoding": "identity"},
-            trust_env=False,
-        )
+        self._session = session(self._connect, KEEP_ALIVE)
 
     async def close(self) -> None:
         if self._session is not None:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from rich.progress import BarColumn, Progress, TextColumn
 
+from anamnesis.destination import HttpDestination, namespace
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.errors import BadRequest, UpstreamFailed
-from anamnesis.transcripts.destination import HttpDestination, namespace
 from anamnesis.transcripts.episodes import Maker
 from anamnesis.transcripts.files import default_roots
 from anamnesis.transcripts.progress import Progress as Counts

@@ -7,12 +7,12 @@ from pathlib import Path
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from anamnesis.destination import HttpDestination, namespace
 from anamnesis.kit.app import create_app
 from anamnesis.kit.auth import ServiceKey
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.errors import AnamnesisError, Unavailable
 from anamnesis.kit.keys import RemoteKeys
-from anamnesis.transcripts.destination import HttpDestination, namespace
 from anamnesis.transcripts.episodes import Maker
 from anamnesis.transcripts.projects import Projects
 from anamnesis.transcripts.sync import Sync

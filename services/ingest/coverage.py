@@ -18,7 +18,7 @@ import orjson
 
 from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.insight import Coverage, TranscriptAtRisk
-from anamnesis.transcripts.destination import Destination
+from anamnesis.destination import Destination
 from anamnesis.transcripts.episodes import storable
 from anamnesis.transcripts.files import Found, walk
 from anamnesis.transcripts.marks import key

@@ -47,6 +47,13 @@ class EpisodeSource(Contract):
     """The session that started this one (a subagent's parent)."""
     last_uuid: Name | None = None
     """The id of its last record at the origin; differs when an exchange has grown."""
+    line: int | None = Field(default=None, ge=1, lt=2**53)
+    """Of a part of a file: its first line."""
+    last_line: int | None = Field(default=None, ge=1, lt=2**53)
+    page: int | None = Field(default=None, ge=1, lt=2**53)
+    """Of a part of a document with pages: the one that it begins on."""
+    section: Place | None = None
+    """Of a part of a file: the headings above it (`Install > Linux`), or the definition that it is (`Door.write`)."""
 
 
 def _unique(tags: tuple[str, ...]) -> tuple[str, ...]:
@@ -233,6 +240,36 @@ class Changed(Contract):
     """How many records a request changed."""
 
     changed: int
+
+
+class Amendment(Contract):
+    """A change of what is known about an episode. Its text and its vectors stay as they are."""
+
+    episode_id: EpisodeId
+    add_tags: tuple[Tag, ...] = Field(default=(), max_length=MAX_TAGS)
+    remove_tags: tuple[Tag, ...] = Field(default=(), max_length=MAX_TAGS)
+    path: Place | None = None
+    """Where its file lies now; none = as before."""
+    line: int | None = Field(default=None, ge=1, lt=2**53)
+    """Where in the file it begins now; none = as before."""
+    last_line: int | None = Field(default=None, ge=1, lt=2**53)
+
+
+class AmendRequest(Contract):
+    amendments: tuple[Amendment, ...] = Field(min_length=1, max_length=MAX_BATCH)
+
+
+class Amended(Contract):
+    episode_id: str
+    found: bool
+    """False where there is no such episode; then nothing was changed."""
+    tags: tuple[str, ...] = ()
+    """All of its tags afterwards, in order."""
+
+
+class AmendResult(Contract):
+    results: tuple[Amended, ...]
+    """One an amendment, in the order they were sent."""
 
 
 class CountBy(Contract):

@@ -20,7 +20,7 @@ class IngestRun(Contract):
 
     run_id: str
     state: Literal["running", "done", "failed", "stopped"]
-    trigger: Literal["request", "schedule"]
+    trigger: Literal["request", "schedule", "night"]
     started_at: Moment
     finished_at: Moment | None = None
     files: int = 0
@@ -86,3 +86,22 @@ class IngestStarted(Contract):
     run: IngestRun
     started: bool
     """False when a run was under way already; that one is given."""
+
+
+class TranscriptFile(Contract):
+    """How far one transcript has been read."""
+
+    path: str
+    project: str | None = None
+    state: Literal["read", "behind", "unread"]
+    size: int
+    bytes_read: int
+    modified_at: Moment
+    days_left: float | None = None
+    """Until Claude Code deletes it."""
+
+
+class TranscriptFiles(Contract):
+    files: tuple[TranscriptFile, ...]
+    """The most urgent first: what is not read, by the days that are left, then the newest."""
+    total: int

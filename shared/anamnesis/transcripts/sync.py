@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anamnesis.contracts.episodes import BatchResult, EpisodeBatch, EpisodeCreate, WriteStatus
+from anamnesis.destination import Destination
 from anamnesis.kit.errors import AnamnesisError, BadRequest, DeadlineExceeded, Invalid, TooLarge
-from anamnesis.transcripts.destination import Destination
 from anamnesis.transcripts.episodes import Maker
 from anamnesis.transcripts.files import VANISHED, Found, Walk, walk
 from anamnesis.transcripts.marks import Ledger, Mark, inherited, key, short

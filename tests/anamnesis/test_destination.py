@@ -8,9 +8,9 @@ import pytest
 from aiohttp import web
 
 from anamnesis.contracts.episodes import BatchResult, EpisodeBatch
+from anamnesis.destination import HttpDestination
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.errors import Invalid, Unavailable
-from anamnesis.transcripts.destination import HttpDestination
 
 BATCH = EpisodeBatch.model_validate({"episodes": [{"instance": "laptop", "project": "shop", "summary": "x"}]})
 

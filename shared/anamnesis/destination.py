@@ -1,4 +1,4 @@
-"""Where episodes and marks go: what `sync` needs of it, and the memory service over HTTP."""
+"""Where episodes and marks go: what readers of transcripts and files need of it, and the memory service over HTTP."""
 
 import asyncio
 import re
@@ -10,7 +10,18 @@ from typing import Protocol, TypeVar
 from pydantic import BaseModel
 
 from anamnesis.contracts.base import JsonObject
-from anamnesis.contracts.episodes import BatchResult, Changed, EpisodeBatch
+from anamnesis.contracts.episodes import (
+    MAX_BATCH,
+    Amended,
+    Amendment,
+    AmendRequest,
+    AmendResult,
+    BatchResult,
+    Changed,
+    EpisodeBatch,
+    SupersedeRequest,
+    UnsupersedeRequest,
+)
 from anamnesis.contracts.state import AllDocuments, Documents, Keys
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.errors import AnamnesisError, Unavailable
@@ -50,6 +61,19 @@ class Destination(Protocol):
         """Write episodes; one result each, in order."""
 
 
+class Keeper(Destination, Protocol):
+    """A destination for what changes at its origin: files that are edited, renamed and deleted."""
+
+    async def supersede(self, episode_ids: Sequence[str], by: str) -> None:
+        """Mark episodes as replaced. Raises `NotFound` where one of them is gone, `Conflict` in a circle."""
+
+    async def unsupersede(self, episode_ids: Sequence[str]) -> None:
+        """Make episodes current again; those that are, or are gone, stay as they are."""
+
+    async def amend(self, amendments: Sequence[Amendment]) -> list[Amended]:
+        """Change what is known about episodes, not their text; one answer each, in order."""
+
+
 class HttpDestination:
     """The memory service, spoken to directly or through the gateway. `namespace` keeps the marks of one reader."""
 
@@ -85,6 +109,23 @@ class HttpDestination:
     async def push(self, batch: EpisodeBatch) -> BatchResult:
         # Episodes carry their ids, so sending a batch again changes nothing.
         return await self._ask("POST", "/api/episodes/batch", BatchResult, batch, PUSH)
+
+    async def supersede(self, episode_ids: Sequence[str], by: str) -> None:
+        for some in _some(episode_ids, MAX_BATCH):
+            body = SupersedeRequest(episode_ids=tuple(some), superseded_by=by)
+            await self._ask("POST", "/api/episodes/supersede", Changed, body, STATE)
+
+    async def unsupersede(self, episode_ids: Sequence[str]) -> None:
+        for some in _some(episode_ids, MAX_BATCH):
+            body = UnsupersedeRequest(episode_ids=tuple(some))
+            await self._ask("POST", "/api/episodes/unsupersede", Changed, body, STATE)
+
+    async def amend(self, amendments: Sequence[Amendment]) -> list[Amended]:
+        changed: list[Amended] = []
+        for some in _some(amendments, MAX_BATCH):
+            body = AmendRequest(amendments=tuple(some))
+            changed += (await self._ask("POST", "/api/episodes/amend", AmendResult, body, STATE)).results
+        return changed
 
     async def _ask(self, method: str, path: str, answer: type[M], body: BaseModel | None, deadline: float) -> M:
         """An answer may take as long as `deadline`; nobody who could answer is put up with for a shorter time."""

@@ -97,6 +97,35 @@ FORMATS: tuple[tuple[str, str], ...] = (
     ("pinecone-key", rf"pcsk_{_W}{{40,}}"),
     ("langsmith-key", rf"ls(?:v2_(?:pt|sk)|__)_?{_H}{{32}}(?:_{_H}{{8,}})?"),
     ("wandb-key", rf"wandb_v1_{_W}{{30,}}"),
+    ("adobe-key", r"p8e-[a-z0-9]{32}(?![A-Za-z0-9])"),
+    ("alibaba-key", rf"LTAI{_A}{{16,24}}(?![A-Za-z0-9])"),
+    ("artifactory-key", rf"AKCp{_A}{{60,}}|cmVmd{_A}{{59}}(?![A-Za-z0-9])"),
+    ("clickhouse-key", rf"4b1d{_A}{{38}}(?![A-Za-z0-9])"),
+    ("clojars-token", r"CLOJARS_[a-z0-9]{60}"),
+    ("defined-key", rf"dnkey-{_W}{{40,}}"),
+    ("duffel-token", rf"duffel_(?:live|test)_{_W}{{40,}}"),
+    ("dynatrace-token", r"dt0[a-z][0-9]{2}\.[A-Z0-9]{24}\.[A-Z0-9]{60,}"),
+    ("easypost-key", rf"EZ[AT]K{_A}{{54}}"),
+    ("flutterwave-key", rf"FLWSECK(?:_TEST)?-{_H}{{32}}-X"),
+    ("frameio-token", rf"fio-u-{_W}{{60,}}"),
+    ("gocardless-token", rf"live_(?=[A-Za-z_-]{{0,40}}[0-9])(?=[a-z0-9_-]{{0,40}}[A-Z]){_W}{{40}}(?!{_W})"),
+    ("harness-key", rf"[ps]at\.{_W}{{22}}\.{_H}{{24}}\.{_A}{{20}}"),
+    ("infracost-token", rf"ico-{_A}{{32}}(?![A-Za-z0-9])"),
+    ("intra42-secret", rf"s-s4t2(?:ud|af)-{_H}{{64}}"),
+    ("maxmind-key", rf"{_A}{{6}}_{_A}{{29}}_mmk(?!{_W})"),
+    ("octopus-key", r"API-[A-Z0-9]{26}(?![A-Za-z0-9])"),
+    ("openshift-token", rf"sha256~{_W}{{43}}(?!{_W})"),
+    ("prefect-token", r"pn[ub]_[a-z0-9]{36}(?![A-Za-z0-9])"),
+    ("pulumi-token", rf"pul-{_H}{{40}}(?![A-Za-z0-9])"),
+    ("readme-token", r"rdme_[a-z0-9]{70}"),
+    ("scalingo-token", rf"tk-us-{_W}{{48}}"),
+    ("settlemint-token", rf"sm_[aps]at_{_A}{{16}}(?![A-Za-z0-9])"),
+    ("shippo-token", rf"shippo_(?:live|test)_{_H}{{40}}"),
+    ("sourcegraph-token", rf"sgp_(?:{_H}{{16}}_|local_)?{_H}{{40}}"),
+    ("trello-token", rf"ATTA{_H}{{64}}"),
+    ("typeform-token", rf"tfp_{_W}{{40,}}"),
+    ("yandex-key", rf"AQVN{_W}{{35,38}}(?!{_W})"),
+    ("onepassword-key", r"A3-[A-Z0-9]{6}-[A-Z0-9]{11}-[A-Z0-9]{5}-[A-Z0-9]{5}-[A-Z0-9]{5}"),
     # The key of a JWE may be empty: two dots behind the header.
     ("jwt", rf"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt]))eyJ{_W}{{8,}}+\.(?:\.{_W}+\.)?{_W}+(?:\.{_W}+){{0,3}}"),
 )
@@ -106,6 +135,9 @@ _EACH = tuple((kind, re.compile(f"(?:{pattern})".encode())) for kind, pattern in
 _RUN = b"x" * MIN_RUN
 _TO_RUN = bytes(ord("x") if (chr(c).isalnum() and c < 128) or chr(c) in "_-" else ord(" ") for c in range(256))
 _WIDER = re.compile(rb"[A-Za-z0-9_.~+/=:$%-]*+")
+_BASE64_JSON = re.compile(BOUNDARY + b"(?:ops|glc|sntrys)_eyJ[A-Za-z0-9+/=_-]{30,}")
+"""Tokens whose base64 may hold a slash or a plus anywhere, so that no run need be near their beginning."""
+_BASE64_KINDS = {b"ops": "onepassword-token", b"glc": "grafana-token", b"sntrys": "sentry-token"}
 _ENTRA_SECRET = re.compile(BOUNDARY + rb"[A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}(?![A-Za-z0-9_~])")
 _AWS_SECRET = re.compile(
     rb"[^A-Za-z0-9/+=]{1,4}(?:[A-Za-z_ ]{0,40}[^A-Za-z0-9/+]{1,8})??([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+])"
@@ -140,6 +172,12 @@ def find_formats(flat: bytes) -> Iterator[Span]:
             if kind == "aws-access-key" and (secret := _AWS_SECRET.match(flat, low)) is not None:
                 yield Span(secret.start(1), secret.end(1), "aws-secret-key")
         done = high
+    at = flat.find(b"_eyJ")
+    while at >= 0:
+        for prefix, kind in _BASE64_KINDS.items():
+            if at >= len(prefix) and (token := _BASE64_JSON.match(flat, at - len(prefix))) is not None:
+                yield Span(token.start(), token.end(), kind)
+        at = flat.find(b"_eyJ", at + 1)
     # Dots and tildes may leave this one without a run.
     at = flat.find(b"~", 5)
     while at >= 0:

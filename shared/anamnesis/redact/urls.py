@@ -21,6 +21,7 @@ _SIGNED = (b"sig=", b"signature=", b"security-token=")
 _IN_QUERY = re.compile(rb"[?&;][A-Za-z-]{0,16}\Z")
 _SIGNATURE = re.compile(rb"([A-Za-z0-9%+/=_.~-]{16,4096})")
 _SLACK_HOOK = re.compile(rb"hooks\.slack\.com/(?:services|workflows|triggers)/([A-Za-z0-9_/-]{16,256})")
+_ZAPIER_HOOK = re.compile(rb"hooks\.zapier\.com/hooks/(?:catch|standard)/([0-9]{3,12}/[A-Za-z0-9_/-]{5,64})")
 _DISCORD_HOOK = re.compile(rb"/api/webhooks/[0-9]{8,24}/([A-Za-z0-9_-]{40,128})")
 _TEAMS_HOOK = re.compile(rb"webhook\.office\.com/webhookb2/([A-Za-z0-9@/_-]{40,512})")
 
@@ -47,6 +48,7 @@ def find_urls(flat: bytes, low: bytes) -> Iterator[Span]:
             at = flat.find(anchor, at + len(anchor))
     for anchor, pattern, kind in (
         (b"hooks.slack.com/", _SLACK_HOOK, "slack-webhook"),
+        (b"hooks.zapier.com/", _ZAPIER_HOOK, "zapier-webhook"),
         (b"/api/webhooks/", _DISCORD_HOOK, "discord-webhook"),
         (b"webhook.office.com/", _TEAMS_HOOK, "teams-webhook"),
     ):

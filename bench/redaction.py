@@ -1,9 +1,11 @@
 """What redaction finds of planted secrets, what it wrongly takes for one, and how fast it is.
 
-Run: `python -m bench.redaction [--each 8] [--seeds 5]`. The planted ones (tests/anamnesis/redact/planted.py) are made up
-in the formats of four independent scanners' published rules; false positives are counted over lines that look like
-secrets and are none, and over the source of Python's own standard library, whose tests hold made-up passwords. Speed
-stands beside one `bytes.translate` over the same text, the least that any scan of it costs.
+Run: `python -m bench.redaction [--each 8] [--seeds 5]`. The planted ones (tests/anamnesis/redact/planted.py) are made
+up in the formats that independent scanners publish rules for. They were a test that nobody had prepared for once: then
+89.0 % were found; what was missed has been learned since, so the figure below says that nothing was lost again. False
+positives are counted over lines that look like secrets and are none, and over the source of Python's own standard
+library, whose tests hold made-up passwords. Speed stands beside one `bytes.translate` over the same text, the least
+that any scan of it costs.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Secrets to plant: made up in the formats that independent scanners publish rules for, and false friends.
 
 Each line of `BY_FORMAT` is a token that its issuer gives a recognisable shape; each of `BY_NAME` is known by what
-stands before it alone. The shapes were read from the published rules and fixtures of gitleaks, detect-secrets,
-Kingfisher and TruffleHog; every value is drawn from a seed and never opened anything.
+stands before it alone. The kinds and shapes follow the published rules of scanners (gitleaks first, detect-secrets
+and Kingfisher beside it); every value is drawn from a seed and never opened anything.
 """
 
 import random

@@ -18,9 +18,10 @@ from anamnesis.kit.errors import Unavailable
 from services.memory.blocklist import Blocks
 from services.memory.chat.search import Search
 from services.memory.chat.sessions import Sessions
+from services.memory.consolidation.run import Consolidator
 from services.memory.door import Door
 from services.memory.embedding.service import Embedding
-from services.memory.endpoints import chat, episodes, insight, search, state, transfer
+from services.memory.endpoints import chat, consolidate, episodes, insight, search, state, transfer
 from services.memory.endpoints import embedding as embedding_endpoints
 from services.memory.endpoints import keys as key_endpoints
 from services.memory.endpoints import usefulness as usefulness_endpoints
@@ -57,6 +58,7 @@ def build(settings: MemorySettings) -> FastAPI:
     chats = Sessions(store, door, blocks)
     usefulness = Usefulness(store)
     remover = Remover(store, blocks, wipe=chats.forget, removed=usefulness.removed)
+    consolidator = Consolidator(store, door, remover, embedding)
     hits = Hits(store)
     maps = Maps(store)
     reranker = CrossEncoderReranker(settings.reranker) if settings.reranker is not None else None
@@ -92,6 +94,7 @@ def build(settings: MemorySettings) -> FastAPI:
                 sys.stdout.flush()
             stack.push_async_callback(embedding.close)
             stack.push_async_callback(trials.close)
+            stack.push_async_callback(consolidator.close)
             await embedding.open()
             settling = asyncio.create_task(_settle(embedding))
             clearing = asyncio.create_task(chats.finish())
@@ -111,6 +114,7 @@ def build(settings: MemorySettings) -> FastAPI:
         "memory",
         routers=[
             episodes.routes(store, door, remover, blocks, embedding),
+            consolidate.routes(consolidator),
             search.routes(Recall(store, embedding, hits, reranker, usefulness.unused)),
             usefulness_endpoints.routes(usefulness),
             chat.routes(chats, Search(chats, workers)),

@@ -22,6 +22,8 @@ from anamnesis.contracts.episodes import (
     MAX_RAW,
     MAX_SUMMARY,
     MAX_TAGS,
+    Amended,
+    Amendment,
     Episode,
     EpisodeCreate,
     EpisodePatch,
@@ -34,7 +36,7 @@ from anamnesis.redact import redact
 from services.memory.blocklist import Blocks
 from services.memory.held import Held
 from services.memory.search.text import passage, terms
-from services.memory.stores.base import Record, Store, Vectors
+from services.memory.stores.base import Joining, Record, Store, Vectors
 
 OnConflict = Literal["skip", "update"]
 Count = Callable[[Mapping[str, int]], None]
@@ -155,10 +157,79 @@ class Door:
                     else _duplicate(one.episode_id, outcome.duplicate_of or one.episode_id)
                 )
         if changed:
+            await self._part([one.episode for one in (records[index] for index in changed)])
             replaced = await self.store.replace([records[index] for index in changed])
             for (index, one), done in zip(changed.items(), replaced, strict=True):
                 status = WriteStatus.UPDATED if done else WriteStatus.DUPLICATE
                 results[index] = WriteResult(episode_id=one.episode_id, status=status)
+
+    async def amend(self, amendments: Sequence[Amendment]) -> list[Amended]:
+        """Change tags and places, which become part of an episode: redacted as those of new ones are."""
+
+        def all_of_them() -> list[Amendment]:
+            counts: Counter[str] = Counter()
+            cleaned = [self._amendment(one, counts) for one in amendments]
+            self.count_redactions(counts)
+            return cleaned
+
+        cleaned = await asyncio.get_running_loop().run_in_executor(self.workers, all_of_them)
+        # A writer that has read the tags, and embeds for seconds before it writes them, must not take this back.
+        async with self.held.hold({one.episode_id for one in cleaned}):
+            return await self.store.amend(cleaned)
+
+    def _amendment(self, one: Amendment, counts: Counter[str]) -> Amendment:
+        def without_secrets(text: str, most: int) -> str:
+            done = redact(text, entropy=self.entropy)
+            counts.update(done.counts)
+            return done.text[:most]
+
+        def tags(given: Sequence[str]) -> tuple[str, ...]:
+            return tuple(dict.fromkeys(without_secrets(tag, MAX_TAG) or "(private)" for tag in given))
+
+        return one.model_copy(
+            update={
+                "add_tags": tags(one.add_tags),
+                "remove_tags": tags(one.remove_tags),
+                "path": None if one.path is None else without_secrets(one.path, MAX_PLACE),
+            }
+        )
+
+    async def join(self, made: Sequence[tuple[Episode, Mapping[str, str]]]) -> list[bool]:
+        """Write episodes that come in the place of others (id -> the content hash that it must still have).
+
+        Each is made of texts that have been cleaned already. False where it is blocked, where it exists, or where one
+        of the others has changed; then nothing of it is done.
+        """
+        async with self.held.hold({name for one, members in made for name in (one.episode_id, *members)}):
+            await self.blocks.settle(self.store)
+            async with self.embedder.writing():
+                records = await self._records([one for one, _ in made])
+                # Embedding takes long: what was forgotten meanwhile must not come back either.
+                allowed = [not self._is_blocked(one) for one, _ in made]
+                joinings = [
+                    Joining(record, members)
+                    for record, (_, members), free in zip(records, made, allowed, strict=True)
+                    if free
+                ]
+                done = iter(await self.store.join(joinings))
+        return [free and next(done) for free in allowed]
+
+    async def could_join(self, made: Sequence[tuple[Episode, Mapping[str, str]]]) -> list[bool]:
+        """What `join` would answer now."""
+        await self.blocks.settle(self.store)
+        present = await self.store.get([name for one, members in made for name in (one.episode_id, *members)])
+        twins = await self.store.find_content([_content(one) for one, _ in made])
+        return [
+            not (self._is_blocked(one) or one.episode_id in present or _content(one) in twins)
+            and all(
+                name in present and present[name].content_hash == content and present[name].superseded_by is None
+                for name, content in members.items()
+            )
+            for one, members in made
+        ]
+
+    def _is_blocked(self, one: Episode) -> bool:
+        return self.blocks.holds(one.episode_id, one.content_hash, one.consolidated_from)
 
     async def clean(self, episodes: Sequence[Episode]) -> list[Episode]:
         """Whole episodes as the door would store them: redacted and hashed again."""
@@ -233,10 +304,29 @@ class Door:
         async with self.embedder.writing():
             [record] = await self._records([changed])
             self._refuse_forgotten(present, changed)  # embedding takes long: it may have been forgotten meanwhile
+            parted = False
+            if (changed.content_hash, changed.project) != (present.content_hash, present.project):
+                parted = await self._part([record.episode])
             done = await self.store.replace([record])
         if not done[0]:
             raise NotFound(f"there is no episode {episode_id}")
-        return record.episode
+        return record.episode.model_copy(update={"superseded_by": None}) if parted else record.episode
+
+    async def _part(self, changed: Sequence[Episode]) -> bool:
+        """Make those current that an episode made from their former texts supersedes: it does not tell the new ones.
+
+        Before they are written: a crash in between leaves two where one would do, and loses nothing.
+        """
+        replaced = [one for one in changed if one.superseded_by is not None]
+        if not replaced:
+            return False
+        successors = await self.store.get(list({one.superseded_by for one in replaced if one.superseded_by}))
+        alone = [
+            one.episode_id
+            for one in replaced
+            if (by := successors.get(one.superseded_by or "")) is not None and one.episode_id in by.consolidated_from
+        ]
+        return bool(alone) and await self.store.supersede(alone, None) > 0
 
     def _refuse_forgotten(self, present: Episode, changed: Episode) -> None:
         """Other fields of an episode may change though its own text was deleted elsewhere."""

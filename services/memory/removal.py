@@ -13,6 +13,7 @@ from anamnesis.contracts.base import now
 from anamnesis.contracts.episodes import BlockedItem, Episode, ForgetProof, ForgetReceipt
 from anamnesis.kit.errors import Busy, Invalid, NotFound, StorageFull, Unavailable
 from services.memory.blocklist import Blocks, document, entry
+from services.memory.consolidation.made import is_made
 from services.memory.stores.base import Removal, Store
 
 BEFORE_A_COMMIT = (Busy, Invalid, StorageFull)
@@ -60,6 +61,8 @@ class Remover:
             raise NotFound(f"there is no episode {episode_id}")
         blocked = {item.blocked_id: item for item in before}
         ids = dict.fromkeys([episode_id])
+        if present is not None and is_made(present):  # its words are theirs, and they would be current again
+            ids |= dict.fromkeys(await self.store.get(present.consolidated_from))
         hashes = dict.fromkeys(item.content_hash for item in before if item.content_hash)
         if present is not None:
             hashes[present.content_hash] = None

@@ -1,0 +1,1 @@
+"""Near-duplicates become one episode; nothing is deleted, and it can be undone."""

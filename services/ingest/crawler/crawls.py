@@ -16,7 +16,7 @@ from anamnesis.crawl.counts import CrawlCounts
 from anamnesis.crawl.watching import Watcher
 from anamnesis.kit.errors import AnamnesisError
 from anamnesis.kit.logs import logger
-from services.ingest.background import STOPPED, Background, Run
+from services.ingest.background import Background, Run
 from services.ingest.crawler.configuration import Configuration
 from services.ingest.crawler.figures import CrawlFigures
 from services.ingest.crawler.lease import Held, ScanLease

@@ -34,7 +34,9 @@ Version = Annotated[int | None, Query(ge=0, lt=2**53, description="Write only ov
 
 def routes(configuration: Configuration, crawls: Crawls, files: Files, previews: Previews) -> APIRouter:
     router = APIRouter(
-        prefix="/api/crawler", tags=["crawler"], responses={409: {"model": ErrorEnvelope}, 503: {"model": ErrorEnvelope}}
+        prefix="/api/crawler",
+        tags=["crawler"],
+        responses={409: {"model": ErrorEnvelope}, 503: {"model": ErrorEnvelope}},
     )
 
     @router.get("/config")

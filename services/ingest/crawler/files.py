@@ -48,9 +48,7 @@ class Files:
             return self._files
 
 
-def _page(
-    files: Sequence[CrawledFile], source: str | None, state: State | None, skip: int, limit: int
-) -> CrawledFiles:
+def _page(files: Sequence[CrawledFile], source: str | None, state: State | None, skip: int, limit: int) -> CrawledFiles:
     meant = [
         file for file in files if (source is None or file.source == source) and (state is None or file.state == state)
     ]

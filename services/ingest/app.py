@@ -1,5 +1,7 @@
-"""The ingest service put together: what is read, by which rules, and where it goes."""
+"""The ingest service put together: what is read, by which rules, when, and where it goes."""
 
+import os
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from anamnesis.contracts.summaries import JsonlConfig
 from anamnesis.destination import HttpDestination, namespace
 from anamnesis.kit.app import create_app
 from anamnesis.kit.auth import ServiceKey
@@ -15,11 +18,22 @@ from anamnesis.kit.errors import AnamnesisError, Unavailable
 from anamnesis.kit.keys import RemoteKeys
 from anamnesis.transcripts.episodes import Maker
 from anamnesis.transcripts.projects import Projects
-from anamnesis.transcripts.sync import Sync
+from services.ingest.configuration import Allowed, Configuration
 from services.ingest.coverage import CoverageReport
 from services.ingest.endpoints import routes
+from services.ingest.lease import Lease
+from services.ingest.reader import Reader
 from services.ingest.runs import Runs
+from services.ingest.schedule import endpoints as schedule
+from services.ingest.schedule import steps
+from services.ingest.schedule.book import Book
+from services.ingest.schedule.nights import Nights
 from services.ingest.settings import IngestSettings
+from services.ingest.summaries import endpoints as summaries
+from services.ingest.summaries.cache import Cache
+from services.ingest.summaries.marking import Marking
+from services.ingest.summaries.passes import Passes
+from services.ingest.summaries.writers import GatewayWriter
 
 PROBE = 3.0  # seconds for memory's answer to a readiness probe
 BRIEF = 3.0  # seconds that a page waits for a memory that is away
@@ -34,22 +48,59 @@ class _Ready(BaseModel):
 def build(settings: IngestSettings) -> FastAPI:
     """The app; nothing is opened before its lifespan begins."""
     client = ServiceClient(str(settings.memory_url), settings.service_key)
-    roots = tuple(Path(root).expanduser() for root in settings.transcript_roots)
-    poll = settings.ingest_poll if roots else 0.0
+    gateway = ServiceClient(str(settings.gateway_url), settings.service_key, read=300.0)
+    holder = f"{settings.instance[:100]} {uuid.uuid4().hex[:12]}"
+    named = tuple(os.path.abspath(os.path.expanduser(root)) for root in settings.transcript_roots)
+    configuration = Configuration(
+        client,
+        JsonlConfig(roots=named, poll_seconds=settings.ingest_poll),
+        Allowed(settings.sources, named),
+        os.environ,
+        Path.home(),
+    )
     maker = Maker(Projects(), settings.rules, settings.ingest_max_raw, settings.redact_entropy)
-    destination = HttpDestination(client, namespace("ingest", settings.instance))
+    cache = Cache(client)
+    destination = Marking(
+        HttpDestination(client, namespace("ingest", settings.instance)), cache, lambda: configuration.current.summaries
+    )
     # People also read with the `anamnesis` command, which keeps marks of its own: what it has read is read.
     readers = [HttpDestination(client, namespace(one, settings.instance), patience=BRIEF) for one in READERS]
-    coverage = CoverageReport(roots, readers)
-    runs = Runs(lambda on_progress: Sync(destination, maker, roots, settings.instance, on_progress), poll)
+    coverage = CoverageReport((), readers)
+    runs = Runs(
+        lambda on_progress: Reader(destination, maker, configuration, settings.instance, on_progress),
+        configuration.interval,
+    )
+    configuration.listen(lambda _: coverage.look_at(configuration.roots))
+    configuration.listen(lambda _: runs.changed())
+    passes = Passes(
+        client,
+        cache,
+        Lease(client, "summaries", holder, seconds=900.0),
+        lambda: configuration.current.summaries,
+        lambda by: GatewayWriter(gateway, by),
+    )
+    nights = Nights(
+        Book(client),
+        Lease(client, "night", holder),
+        {
+            "transcripts": lambda _: steps.transcripts(runs),
+            "summaries": lambda _: passes.night(),
+            "consolidation": lambda since: steps.consolidation(client, since),
+        },
+        holder,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with client:
+        async with client, gateway:
             runs.open()
+            passes.open()
+            nights.open()
             try:
                 yield
             finally:
+                await nights.close()
+                await passes.close()
                 await runs.close()
 
     async def ready() -> None:
@@ -60,7 +111,11 @@ def build(settings: IngestSettings) -> FastAPI:
 
     return create_app(
         "ingest",
-        routers=[routes(runs, coverage, roots, settings.instance, poll)],
+        routers=[
+            routes(runs, coverage, configuration, settings.instance, lambda: nights.next_run),
+            summaries.routes(passes),
+            schedule.routes(nights),
+        ],
         holder=ServiceKey(settings.service_key, RemoteKeys(client)),
         allowed_hosts=settings.own_hosts,
         ready=ready,

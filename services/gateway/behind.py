@@ -26,7 +26,7 @@ MEMORY = (
     "/api/leases",
     KEYS,
 )
-INGEST = ("/api/jsonl", "/api/crawler")
+INGEST = ("/api/jsonl", "/api/crawler", "/api/schedule")
 SEARCH = "/api/episodes/search"
 ENDLESS = ("/api/episodes/export", "/api/episodes/import", "/api/chat/sessions/{session_id}/export")
 """Paths of memory whose bodies may be larger and take longer than any bound."""

@@ -1,6 +1,8 @@
-"""The ingest service put together: what is read, by which rules, and where it goes."""
+"""The ingest service put together: what is read, by which rules, when, and where it goes."""
 
 import asyncio
+import os
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from anamnesis.contracts.summaries import JsonlConfig
 from anamnesis.crawl.sync import Crawl
 from anamnesis.crawl.watching import Watcher
 from anamnesis.destination import HttpDestination, namespace
@@ -19,19 +22,31 @@ from anamnesis.kit.errors import AnamnesisError, Unavailable
 from anamnesis.kit.keys import RemoteKeys
 from anamnesis.transcripts.episodes import Maker
 from anamnesis.transcripts.projects import Projects
-from anamnesis.transcripts.sync import Sync
+from services.ingest.configuration import Allowed, Configuration
 from services.ingest.coverage import CoverageReport
 from services.ingest.crawler import endpoints as crawler
 from services.ingest.crawler.checking import Reach
-from services.ingest.crawler.configuration import Configuration
+from services.ingest.crawler.configuration import Configuration as CrawlConfiguration
 from services.ingest.crawler.crawls import Crawls
 from services.ingest.crawler.figures import CrawlFigures
 from services.ingest.crawler.files import Files
-from services.ingest.crawler.lease import ScanLease, holder
+from services.ingest.crawler.lease import ScanLease
+from services.ingest.crawler.lease import holder as crawler_holder
 from services.ingest.crawler.previews import Previews
 from services.ingest.endpoints import routes
+from services.ingest.lease import Lease
+from services.ingest.reader import Reader
 from services.ingest.runs import Runs
+from services.ingest.schedule import endpoints as schedule
+from services.ingest.schedule import steps
+from services.ingest.schedule.book import Book
+from services.ingest.schedule.nights import Nights
 from services.ingest.settings import IngestSettings
+from services.ingest.summaries import endpoints as summaries
+from services.ingest.summaries.cache import Cache
+from services.ingest.summaries.marking import Marking
+from services.ingest.summaries.passes import Passes
+from services.ingest.summaries.writers import GatewayWriter
 
 PROBE = 3.0  # seconds for memory's answer to a readiness probe
 BRIEF = 3.0  # seconds that a page waits for a memory that is away
@@ -46,22 +61,31 @@ class _Ready(BaseModel):
 def build(settings: IngestSettings) -> FastAPI:
     """The app; nothing is opened before its lifespan begins."""
     client = ServiceClient(str(settings.memory_url), settings.service_key)
-    roots = tuple(Path(root).expanduser() for root in settings.transcript_roots)
-    poll = settings.ingest_poll if roots else 0.0
+    gateway = ServiceClient(str(settings.gateway_url), settings.service_key, read=300.0)
+    holder = f"{settings.instance[:100]} {uuid.uuid4().hex[:12]}"
+    named = tuple(os.path.abspath(os.path.expanduser(root)) for root in settings.transcript_roots)
+    configuration = Configuration(
+        client,
+        JsonlConfig(roots=named, poll_seconds=settings.ingest_poll),
+        Allowed(settings.sources, named),
+        os.environ,
+        Path.home(),
+    )
     maker = Maker(Projects(), settings.rules, settings.ingest_max_raw, settings.redact_entropy)
-    destination = HttpDestination(client, namespace("ingest", settings.instance))
+    cache = Cache(client)
+    destination = Marking(
+        HttpDestination(client, namespace("ingest", settings.instance)), cache, lambda: configuration.current.summaries
+    )
     # People also read with the `anamnesis` command, which keeps marks of its own: what it has read is read.
     readers = [HttpDestination(client, namespace(one, settings.instance), patience=BRIEF) for one in READERS]
-    coverage = CoverageReport(roots, readers)
-    runs = Runs(lambda on_progress: Sync(destination, maker, roots, settings.instance, on_progress), poll)
     reach = Reach(tuple(map(Path, settings.sources)), settings.instance, (settings.data,))
-    configuration = Configuration(client, reach)
+    crawled = CrawlConfiguration(client, reach)
     figures = CrawlFigures()
     kept = HttpDestination(client, namespace("crawl", settings.instance))
     crawls = Crawls(
         lambda on_progress: Crawl(
             kept,
-            configuration.current,
+            crawled.current,
             reach.allowed,
             reach.instance,
             on_progress,
@@ -69,23 +93,53 @@ def build(settings: IngestSettings) -> FastAPI:
             entropy=settings.redact_entropy,
             never=reach.never,
         ),
-        configuration,
-        ScanLease(client, settings.instance, holder(settings.ingest_port)),
-        Watcher(lambda: configuration.current()[0], reach.allowed, reach.instance, never=reach.never),
+        crawled,
+        ScanLease(client, settings.instance, crawler_holder(settings.ingest_port)),
+        Watcher(lambda: crawled.current()[0], reach.allowed, reach.instance, never=reach.never),
         figures,
     )
     files = Files(crawls.files, lambda: crawls.last)
-    previews = Previews(configuration.load, reach)
+    previews = Previews(crawled.load, reach)
+
+    coverage = CoverageReport((), readers)
+    runs = Runs(
+        lambda on_progress: Reader(destination, maker, configuration, settings.instance, on_progress),
+        configuration.interval,
+    )
+    configuration.listen(lambda _: coverage.look_at(configuration.roots))
+    configuration.listen(lambda _: runs.changed())
+    passes = Passes(
+        client,
+        cache,
+        Lease(client, "summaries", holder, seconds=900.0),
+        lambda: configuration.current.summaries,
+        lambda by: GatewayWriter(gateway, by),
+    )
+    nights = Nights(
+        Book(client),
+        Lease(client, "night", holder),
+        {
+            "transcripts": lambda _: steps.transcripts(runs),
+            "crawl": lambda _: steps.crawl(crawls),
+            "summaries": lambda _: passes.night(),
+            "consolidation": lambda since: steps.consolidation(client, since),
+        },
+        holder,
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         figures.register(app.state.metrics.registry)
-        async with client:
+        async with client, gateway:
             runs.open()
             crawls.open()
+            passes.open()
+            nights.open()
             try:
                 yield
             finally:
+                await nights.close()
+                await passes.close()
                 await asyncio.gather(runs.close(), crawls.close())
 
     async def ready() -> None:
@@ -97,8 +151,10 @@ def build(settings: IngestSettings) -> FastAPI:
     return create_app(
         "ingest",
         routers=[
-            routes(runs, coverage, roots, settings.instance, poll),
-            crawler.routes(configuration, crawls, files, previews),
+            routes(runs, coverage, configuration, settings.instance, lambda: nights.next_run),
+            summaries.routes(passes),
+            schedule.routes(nights),
+            crawler.routes(crawled, crawls, files, previews),
         ],
         holder=ServiceKey(settings.service_key, RemoteKeys(client)),
         allowed_hosts=settings.own_hosts,

@@ -63,6 +63,11 @@ class CoverageReport:
         self._last: Sequence[Look] | None = None
         self._at = -math.inf
 
+    def look_at(self, roots: Sequence[Path]) -> None:
+        """Other roots from now on."""
+        self._roots = tuple(roots)
+        self._at = -math.inf
+
     async def get(self) -> Coverage:
         """Raises what the readers' destinations raise."""
         return await asyncio.to_thread(covered, await self._looks())

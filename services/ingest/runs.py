@@ -1,27 +1,38 @@
 """Runs of the transcript reader: one at a time, on request, by the clock or at night, in the background."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Literal
+import contextlib
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Literal, Protocol
 
+from anamnesis.contracts.base import now
 from anamnesis.contracts.ingest import IngestRun
 from anamnesis.kit.logs import logger
 from anamnesis.transcripts.progress import Progress
-from anamnesis.transcripts.sync import Sync
 from services.ingest.background import Background, Run
 
 Trigger = Literal["request", "schedule", "night"]
+LOOK = 15.0  # seconds after which it is asked again how long to wait
+
+
+class Reader(Protocol):
+    async def run(self, *, anew: bool = False) -> Progress: ...
 
 
 class Runs:
     """Starts runs and knows the present and the last one."""
 
-    def __init__(self, make_sync: Callable[[Callable[[Progress], None]], Sync], poll: float) -> None:
-        """`make_sync` is given what is to be told of progress; `poll` is in seconds, 0 = only on request."""
+    def __init__(
+        self, make: Callable[[Callable[[Progress], None]], Reader], poll: Callable[[], Awaitable[float]]
+    ) -> None:
+        """`make` is given what is to be told of progress; `poll` gives seconds, 0 = only on request."""
         self._runs: Background[Trigger, Progress] = Background("ingest", lambda seen: bool(seen.files_changed), _report)
-        self._sync = make_sync(self._runs.tell)
+        self._reader = make(self._runs.tell)
         self._poll = poll
         self._clock: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self.next_look: datetime | None = None
 
     @property
     def current(self) -> IngestRun | None:
@@ -36,8 +47,11 @@ class Runs:
         return _view(self._runs.last_change) if self._runs.last_change else None
 
     def open(self) -> None:
-        if self._poll:
-            self._clock = asyncio.create_task(self._keep_looking())
+        self._clock = asyncio.create_task(self._keep_looking())
+
+    def changed(self) -> None:
+        """Look at once: what is read, or how often, has changed."""
+        self._changed.set()
 
     async def close(self) -> None:
         """Stop; what was sent is awaited for a while, so that it is not sent again after the next start."""
@@ -60,13 +74,20 @@ class Runs:
                 return _view(run)
 
     def _start(self, trigger: Trigger, anew: bool) -> tuple[Run[Trigger, Progress], bool]:
-        return self._runs.start(trigger, Progress(), lambda: self._sync.run(anew=anew))
+        return self._runs.start(trigger, Progress(), lambda: self._reader.run(anew=anew))
 
     async def _keep_looking(self) -> None:
         while True:
-            self.start("schedule")
-            await self._runs.ended()
-            await asyncio.sleep(self._poll)
+            self._changed.clear()
+            if await self._poll():
+                self.next_look = None
+                self.start("schedule")
+                await self._runs.ended()
+            poll = await self._poll()
+            self.next_look = now() + timedelta(seconds=poll) if poll else None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(poll or LOOK):
+                    await self._changed.wait()
 
 
 def _view(run: Run[Trigger, Progress]) -> IngestRun:

@@ -283,15 +283,18 @@ class Door:
         self.count_redactions(counts)
         return done
 
-    async def patch(self, episode_id: str, patch: EpisodePatch) -> Episode:
-        """Change fields of one episode. Raises `NotFound`, or `Conflict` when its twin exists or was forgotten."""
+    async def patch(self, episode_id: str, patch: EpisodePatch, expected: str | None = None) -> Episode:
+        """Change fields of one episode. Raises `NotFound`, or `Conflict` when its twin exists or was forgotten, or when
+        its content hash is not the `expected` one."""
         async with self.held.hold({episode_id}):
-            return await self._patch(episode_id, patch)
+            return await self._patch(episode_id, patch, expected)
 
-    async def _patch(self, episode_id: str, patch: EpisodePatch) -> Episode:
+    async def _patch(self, episode_id: str, patch: EpisodePatch, expected: str | None) -> Episode:
         present = (await self.store.get([episode_id])).get(episode_id)
         if present is None:
             raise NotFound(f"there is no episode {episode_id}")
+        if expected is not None and present.content_hash != expected:
+            raise Conflict("the episode has changed meanwhile; read it again", {"content_hash": present.content_hash})
         given = patch.model_dump(exclude_none=True)
         [changed] = await self.clean([Episode.model_validate({**present.model_dump(), **given})])
         if changed == present:

@@ -142,9 +142,15 @@ def routes_by_id(store: Store, door: Door, remover: Remover) -> APIRouter:
         return episode
 
     @router.patch("/api/episodes/{episode_id}", responses={409: {"model": ErrorEnvelope}})
-    async def change(episode_id: PathId, patch: EpisodePatch) -> Episode:
+    async def change(
+        episode_id: PathId,
+        patch: EpisodePatch,
+        content_hash: Annotated[
+            str | None, Query(max_length=64, description="Change it only while it says what it said then.")
+        ] = None,
+    ) -> Episode:
         """Change some fields; new text is redacted and embedded again."""
-        return await door.patch(episode_id, patch)
+        return await door.patch(episode_id, patch, content_hash)
 
     @router.delete("/api/episodes/{episode_id}")
     async def delete(

@@ -75,6 +75,8 @@ class IngestStatus(Contract):
     """The last run that is over."""
     last_change: IngestRun | None = None
     """The last one that found something new, or failed."""
+    next_run: Moment | None = None
+    """The next look, or the next night where that comes first; none = nothing is planned, or it is under way."""
 
 
 class IngestRequest(Contract):

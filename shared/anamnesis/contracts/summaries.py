@@ -37,8 +37,11 @@ class Significance(Contract):
     min_said: int | None = Field(default=None, ge=0, le=1_000_000)
     min_unanswered: int | None = Field(default=None, ge=0, le=1_000_000)
     nods: bool | None = None
+    """Whether to keep exchanges of nothing but 'ok', 'thanks' and the like."""
     commands: bool | None = None
+    """Whether to keep commands that nothing was answered to."""
     sidechains: bool | None = None
+    """Whether to keep what subagents did."""
     exclude: bool = False
     """Read nothing of them."""
 

@@ -18,9 +18,11 @@
 Messages say what to do. They never hold a secret or the text of an episode.
 """
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
 from anamnesis.contracts.errors import ErrorBody, ErrorEnvelope
+
+MAX_FOREIGN = 1_000  # characters of a message in another envelope than ours
 
 
 class AnamnesisError(Exception):
@@ -120,6 +122,23 @@ def from_wire(status: int, body: bytes) -> AnamnesisError:
         error = ErrorEnvelope.model_validate_json(body).error
     except ValueError:
         leaf = _BY_STATUS.get(status, UpstreamFailed)
-        return leaf(f"the service answered {status} without saying why")
+        return leaf(_said(body) or f"the service answered {status} without saying why")
     leaf = _BY_CODE.get(error.code) or _BY_STATUS.get(status, UpstreamFailed)
     return leaf(error.message, error.detail)
+
+
+class _Message(BaseModel):
+    message: str
+
+
+class _Foreign(BaseModel):
+    """The envelope of others below `/v1`: it holds a message too, and more beside it."""
+
+    error: _Message
+
+
+def _said(body: bytes) -> str:
+    try:
+        return _Foreign.model_validate_json(body).error.message[:MAX_FOREIGN]
+    except ValueError:
+        return ""

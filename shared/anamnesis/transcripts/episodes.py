@@ -8,14 +8,14 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from anamnesis.contracts.episodes import MAX_RAW, EpisodeCreate, EpisodeSource, Trust
 from anamnesis.redact import redact
 from anamnesis.transcripts import wrappers
 from anamnesis.transcripts.exchanges import Exchange
-from anamnesis.transcripts.significance import Decision, Rules, decide
+from anamnesis.transcripts.significance import Decision, ProjectRules, Rules, decide, rules_of
 from anamnesis.transcripts.summary import summarise
 from anamnesis.transcripts.tools import Done, condense
 
@@ -47,6 +47,12 @@ class Maker:
     """Characters of a raw exchange."""
     entropy: bool = False
     """Redact what looks random as well."""
+    by_project: tuple[ProjectRules, ...] = ()
+    """They go before `rules`."""
+
+    def judging(self, by_project: tuple[ProjectRules, ...]) -> "Maker":
+        """The same with other rules per project."""
+        return replace(self, by_project=by_project)
 
     def make(self, exchange: Exchange, origin: Origin) -> "Made":
         """The episode of an exchange, or why there is none."""
@@ -80,7 +86,7 @@ class Maker:
             command=len(asked) == 1 and wrappers.is_command(asked[0]),
             sidechain=bool(exchange.agent),
             project=project,
-            rules=self.rules,
+            rules=rules_of(project, self.by_project, self.rules),
         )
         if not decision.keep or not told:
             return Made(None, decision if not decision.keep else Decision(False, "empty"), counts)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from anamnesis.contracts.summaries import Significance
+
 _NOD = re.compile(
     r"(?i)[\W_]*(?:y|yes|yep|yeah|no|nope|ok|okay|k|sure|thanks?|thank you|thx|ty|great|good|nice|cool|perfect|awesome"
     r"|continue|go on|go ahead|proceed|next|do it|please|please do|please continue|done|stop|wait|hi|hello|hey|test"
@@ -38,6 +40,36 @@ class Decision(NamedTuple):
     keep: bool
     reason: str
     """`kept`, or why not; one of a small set, fit for a counter."""
+
+
+class ProjectRules(NamedTuple):
+    """Rules for the projects that a shell pattern fits."""
+
+    pattern: str
+    rules: Rules
+
+
+def tuned(rules: Rules, significance: Sequence[Significance]) -> tuple[ProjectRules, ...]:
+    """What is configured per project; what it leaves open is as in `rules`."""
+    return tuple(
+        ProjectRules(
+            one.project,
+            Rules(
+                min_said=rules.min_said if one.min_said is None else one.min_said,
+                min_unanswered=rules.min_unanswered if one.min_unanswered is None else one.min_unanswered,
+                nods=rules.nods if one.nods is None else not one.nods,
+                commands=rules.commands if one.commands is None else not one.commands,
+                sidechains=rules.sidechains if one.sidechains is None else not one.sidechains,
+                exclude_projects=("*",) if one.exclude else rules.exclude_projects,
+            ),
+        )
+        for one in significance
+    )
+
+
+def rules_of(project: str, by_project: Sequence[ProjectRules], others: Rules) -> Rules:
+    """The first rules whose pattern fits; `others` where none does."""
+    return next((one.rules for one in by_project if fnmatchcase(project, one.pattern)), others)
 
 
 def decide(

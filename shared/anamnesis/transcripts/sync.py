@@ -92,6 +92,11 @@ class Sync:
         self._on_progress = on_progress
         self._marks: dict[str, Mark] | None = None
 
+    def read_by(self, maker: Maker, roots: Sequence[Path]) -> None:
+        """Make episodes in this way of what lies below these roots, from the next run on."""
+        self._maker = maker
+        self._roots = tuple(roots)
+
     async def run(self, *, anew: bool = False) -> Progress:
         """Read all that is new and push it; with `anew` read everything again.
 

@@ -349,9 +349,47 @@ def test_odd_texts(odd: str, name: str) -> None:
 
 
 _ANY = st.text(st.characters(exclude_categories=()), max_size=400)
-_WORDS = """
-def f( ): class A { } ( ) # a: - é 😀 " ' ` // /* */ < > => function g \\ ; namespace n template<class T> :: $( ${ @x async = if else
-""".split()
+_WORDS = [
+    "def",
+    "f(",
+    "):",
+    "class",
+    "A",
+    "{",
+    "}",
+    "(",
+    ")",
+    "#",
+    "a:",
+    "-",
+    "é",
+    "😀",
+    '"',
+    "'",
+    "`",
+    "//",
+    "/*",
+    "*/",
+    "<",
+    ">",
+    "=>",
+    "function",
+    "g",
+    "\\",
+    ";",
+    "namespace",
+    "n",
+    "template<class",
+    "T>",
+    "::",
+    "$(",
+    "${",
+    "@x",
+    "async",
+    "=",
+    "if",
+    "else",
+]
 _LINES = [
     "\n",
     "\r\n",

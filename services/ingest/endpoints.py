@@ -3,15 +3,26 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 
-from anamnesis.contracts.ingest import IngestRequest, IngestRoot, IngestStarted, IngestState, IngestStatus
+from anamnesis.contracts.ingest import (
+    IngestRequest,
+    IngestRoot,
+    IngestStarted,
+    IngestState,
+    IngestStatus,
+    TranscriptFiles,
+)
 from anamnesis.contracts.insight import Coverage
 from anamnesis.contracts.keys import Scope
 from anamnesis.kit.auth import Needs
-from services.ingest.coverage import CoverageReport
+from services.ingest.coverage import CoverageReport, State
 from services.ingest.runs import Runs
+
+PAGE = 1_000  # transcripts in one answer
+MOST = 10_000_000  # transcripts that may be passed over
 
 
 def routes(runs: Runs, coverage: CoverageReport, roots: Sequence[Path], instance: str, poll: float) -> APIRouter:
@@ -38,6 +49,15 @@ def routes(runs: Runs, coverage: CoverageReport, roots: Sequence[Path], instance
     async def covered() -> Coverage:
         """Transcripts on disk against those that were read, and which will soon be deleted unread."""
         return await coverage.get()
+
+    @router.get("/files")
+    async def files(
+        state: State | None = None,
+        skip: Annotated[int, Query(ge=0, le=MOST)] = 0,
+        limit: Annotated[int, Query(ge=1, le=PAGE)] = 100,
+    ) -> TranscriptFiles:
+        """How far each transcript has been read; what is not, and will be deleted first, comes first."""
+        return await coverage.files(state, skip, limit)
 
     @router.post("/ingest", status_code=202, dependencies=[Depends(Needs(Scope.WRITE))])
     async def ingest(request: IngestRequest | None = None) -> IngestStarted:

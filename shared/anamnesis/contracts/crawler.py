@@ -91,6 +91,8 @@ class CrawlerConfigured(Contract):
     """0 = never set."""
     allowed: tuple[str, ...]
     """Directories that may be read (ANAMNESIS_SOURCES); roots lie within."""
+    warnings: tuple[str, ...] = ()
+    """What of it finds nothing at present: directories that do not exist."""
 
 
 class MachineRoots(Contract):
@@ -113,6 +115,13 @@ class TagPattern(Contract):
 
 class TagPatterns(Contract):
     patterns: tuple[TagPattern, ...] = Field(default=(), max_length=200)
+
+
+class TagPatternsConfigured(TagPatterns):
+    """The patterns as they stand. Write over a version to be sure that nobody wrote meanwhile."""
+
+    version: int
+    """0 = never set."""
 
 
 class CrawlRun(Contract):
@@ -166,6 +175,10 @@ class CrawlerStatus(Contract):
     """Whether the file system tells of changes; else the scans find them."""
     watch_error: str | None = None
     next_scan: Moment | None = None
+    held_by: str | None = None
+    """Another instance of this service that has the lease and scans."""
+    error: str | None = None
+    """Why no scan can begin at present: the configuration cannot be read, or another instance scans."""
     sources: tuple[SourceState, ...] = ()
     current: CrawlRun | None = None
     last: CrawlRun | None = None

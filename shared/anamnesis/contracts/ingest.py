@@ -93,6 +93,7 @@ class TranscriptFile(Contract):
 
     path: str
     project: str | None = None
+    """The directory that it lies in, which Claude Code names after the project's."""
     state: Literal["read", "behind", "unread"]
     size: int
     bytes_read: int

@@ -5,6 +5,7 @@ before it was acknowledged, so a crash at any point costs a second look and neve
 """
 
 import asyncio
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from anamnesis.transcripts.episodes import Maker
 from anamnesis.transcripts.files import VANISHED, Found, Walk, walk
 from anamnesis.transcripts.marks import Ledger, Mark, inherited, key, short
 from anamnesis.transcripts.progress import REFUSALS, Progress
+from anamnesis.transcripts.purge import urgent_first
 from anamnesis.transcripts.reading import Step, is_unchanged, read_file
 
 BATCH_EPISODES = 100
@@ -111,6 +113,7 @@ class Sync:
             progress.fail(reason, path)
         await self._reconcile(found, marks, progress)
         changed = [file for file in found.files if anew or not is_unchanged(file, marks.get(key(file.path)))]
+        changed = await asyncio.to_thread(urgent_first, changed, time.time())
         progress.files_changed = len(changed)
         progress.bytes = sum(_left(file, None if anew else marks.get(key(file.path))) for file in changed)
         self._on_progress(progress)

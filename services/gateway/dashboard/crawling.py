@@ -13,14 +13,19 @@ from services.gateway.dashboard.shell import Context, Shell
 
 REASONS = {
     "root-missing": "its directory is not there",
+    "root-empty": "its directory is empty: not mounted?",
     "permission": "no permission to read",
     "vanished": "gone before it was read",
+    "changed": "changed while it was read; the next scan reads it",
     "too-large": "larger than the cap",
+    "too-deep": "too many directories within one another",
     "ignored": "left out by .gitignore",
     "excluded": "left out by an exclude",
-    "extension": "other extensions",
     "credentials": "may hold credentials",
-    "symlink": "symbolic links",
+    "symbolic-link": "symbolic links, which are not followed",
+    "outside-root": "led out of its directory",
+    "not-regular": "devices, pipes and sockets",
+    "input-output": "the disk did not answer",
 }
 """Words for reasons why files are left out or cannot be read; one that is not here speaks for itself."""
 STEPS = {"transcripts": "Transcripts", "crawl": "Files", "summaries": "Summaries", "consolidation": "Consolidation"}

@@ -24,6 +24,7 @@ from anamnesis.contracts.crawler import (
     PreviewRequest,
     Sources,
     TagPatterns,
+    TagPatternsConfigured,
 )
 from anamnesis.contracts.documents import DocumentIngested, IngestUrl
 from anamnesis.contracts.ingest import (
@@ -66,7 +67,8 @@ class Intake:
 
     crawler: CrawlerConfig = field(default_factory=CrawlerConfig)
     crawler_version: int = 0
-    patterns: TagPatterns = field(default_factory=TagPatterns)
+    patterns: TagPatternsConfigured = field(default_factory=lambda: TagPatternsConfigured(version=0))
+    warnings: tuple[str, ...] = ()
     jsonl: JsonlConfig = field(default_factory=JsonlConfig)
     jsonl_version: int = 0
     found: tuple[str, ...] = ()
@@ -163,7 +165,12 @@ def _crawler(app: FastAPI, intake: Intake) -> None:
 
     @app.get("/api/crawler/config")
     async def config() -> CrawlerConfigured:
-        return CrawlerConfigured(config=intake.crawler, version=intake.crawler_version, allowed=(ALLOWED,))
+        return CrawlerConfigured(
+            config=intake.crawler,
+            version=intake.crawler_version,
+            allowed=(ALLOWED,),
+            warnings=intake.warnings,
+        )
 
     def changed(path: str, request: BaseModel, config_: CrawlerConfig, version: int | None) -> Response | None:
         refused = intake.note(path, request)
@@ -171,10 +178,14 @@ def _crawler(app: FastAPI, intake: Intake) -> None:
             return refused
         if version not in (None, intake.crawler_version):
             return refusal(409, "conflict", "the configuration has been changed meanwhile; read it again")
-        for at, one in enumerate(config_.sources):
+        for one in config_.sources:
             if one.root and one.root.startswith("/") and not one.root.startswith(ALLOWED):
-                where: list[JsonValue] = [{"where": f"sources.{at}.root", "why": f"{one.root} may not be read"}]
-                return refusal(400, "bad_request", f"{one.root} is not below ANAMNESIS_SOURCES ({ALLOWED})", where)
+                where: list[JsonValue] = [{"where": f"source {one.name!r}", "why": f"{one.root} may not be read"}]
+                return refusal(422, "invalid", f"source {one.name!r}: {one.root} may not be read", where)
+        for root in config_.machine_roots:
+            if not root.path.startswith(ALLOWED):
+                where = [{"where": f"machine root {root.path!r}", "why": "it may not be read"}]
+                return refusal(422, "invalid", f"machine root {root.path!r}: it may not be read", where)
         intake.crawler, intake.crawler_version = config_, intake.crawler_version + 1
         return None
 
@@ -193,22 +204,23 @@ def _crawler(app: FastAPI, intake: Intake) -> None:
         return changed("/api/crawler/config/sources", request, whole, version) or answered(await config())
 
     @app.get("/api/crawler/config/docx-tag-patterns")
-    async def patterns() -> TagPatterns:
+    async def patterns() -> TagPatternsConfigured:
         return intake.patterns
 
     @app.put("/api/crawler/config/docx-tag-patterns")
-    async def set_patterns(request: TagPatterns) -> Response:
+    async def set_patterns(request: TagPatterns, version: int | None = None) -> Response:
         refused = intake.note("/api/crawler/config/docx-tag-patterns", request)
         if refused:
             return refused
+        if version not in (None, intake.patterns.version):
+            return refusal(409, "conflict", "the patterns have been changed meanwhile; read them again")
         for at, one in enumerate(request.patterns):
             if one.syntax == "regex" and one.pattern.count("(") != one.pattern.count(")"):
-                why: list[JsonValue] = [
-                    {"where": f"body.patterns.{at}.pattern", "why": "missing ), unterminated group"}
-                ]
+                place = f"patterns.{at}.pattern"
+                why: list[JsonValue] = [{"where": place, "why": "missing ), unterminated group"}]
                 return refusal(422, "invalid", "the request does not fit; see detail for where and why", why)
-        intake.patterns = request
-        return answered(request)
+        intake.patterns = TagPatternsConfigured(patterns=request.patterns, version=intake.patterns.version + 1)
+        return answered(intake.patterns)
 
     @app.post("/api/crawler/preview")
     async def preview(request: PreviewRequest) -> Response:

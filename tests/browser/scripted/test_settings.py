@@ -13,7 +13,7 @@ from anamnesis.contracts.crawler import (
     Source,
     SourceKind,
     TagPattern,
-    TagPatterns,
+    TagPatternsConfigured,
 )
 from anamnesis.contracts.keys import Scope
 from anamnesis.contracts.summaries import JsonlConfig, Significance, Summarising
@@ -37,11 +37,12 @@ def configured(intake: Intake) -> None:
         excludes=("**/generated/**",),
     )
     intake.crawler_version = 3
-    intake.patterns = TagPatterns(
+    intake.patterns = TagPatternsConfigured(
+        version=1,
         patterns=(
             TagPattern(pattern="invoice", tags=("invoice",)),
             TagPattern(pattern=r"\bISO \d+", syntax="regex", where="content", tags=("standard", "iso")),
-        )
+        ),
     )
     intake.jsonl = JsonlConfig(
         roots=("/home/ada/.claude/projects",),
@@ -195,15 +196,20 @@ def test_nothing_is_written_over_somebody_else(shown: OpenScripted, scripted: Ho
 
 
 def test_machines_limits_and_patterns(shown: OpenScripted, scripted: House) -> None:
-    """Each is saved by itself; a pattern that is none is said beside it, and nothing of it was kept."""
+    """Each is saved by itself; what is wrong is said beside its field, and nothing of it was kept."""
     configured(scripted.intake)
+    scripted.intake.warnings = ("source 'papers': its root does not exist",)
     visit = shown()
     page = settings(visit.page, visit.root, "files")
+    expect(page.locator("#warnings")).to_contain_text("Source 'papers': its root does not exist")
     machines = page.locator("#machines")
     machines.get_by_role("button", name="Add a machine").click()
     page.keyboard.type("gpu-host")
     page.keyboard.press("Tab")
-    page.keyboard.type("/srv/files/gpu")
+    page.keyboard.type("/mnt/gpu")
+    machines.get_by_role("button", name="Save").click()
+    expect(machines.get_by_role("alert")).to_have_text("it may not be read")
+    machines.get_by_label("Directory").last.fill("/srv/files/gpu")
     machines.get_by_role("button", name="Save").click()
     expect(page.locator(".toast.good").last).to_contain_text("Machines saved")
     assert scripted.intake.crawler.machine_roots[2] == MachineRoot(instance="gpu-host", path="/srv/files/gpu")

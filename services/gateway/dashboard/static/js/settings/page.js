@@ -71,7 +71,7 @@ export function places(error) {
 }
 
 /**
- * Show what was refused: each problem beside the field that `fieldOf(where)` finds for it, the rest in the form's own
+ * Show what was refused: each problem beside the field that `fieldOf(where, why)` finds, the rest in the form's own
  * line (`.form-error`). `fallback` is the field of an error that names no place.
  */
 export function showErrors(form, error, fieldOf, fallback = null) {
@@ -79,16 +79,16 @@ export function showErrors(form, error, fieldOf, fallback = null) {
   const rest = [];
   let first = null;
   for (const { where, why } of places(error)) {
-    const field = fieldOf(where);
+    const field = fieldOf(where, why);
     if (field) markField(field, why.replace(/^Value error, /, ""));
     else rest.push(`${where}: ${why}`);
     first ??= field;
   }
-  if (!first && fallback) {
+  if (!first && fallback && !rest.length) {
     markField(fallback, error.message);
     first = fallback;
-  } else if (!first) {
-    rest.unshift(error.message);
+  } else if (!first && !rest.length) {
+    rest.push(error.message);
   }
   if (rest.length) form.querySelector(".form-error").replaceChildren(el("p", { class: "field-error", role: "alert" }, rest.join("; ")));
   if (first) {

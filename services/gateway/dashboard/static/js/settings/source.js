@@ -56,8 +56,14 @@ function read() {
   };
 }
 
-/** The field of an error's place: `sources.2.globs.0`, `body.source.root`. What concerns another source has none. */
-function fieldOf(where) {
+/**
+ * The field of an error's place: `sources.2.globs.0`, `body.source.root`, or `source 'notes'`, where only the words tell
+ * whether the patterns are meant. What concerns another source has none.
+ */
+function fieldOf(where, why) {
+  const whose = where.match(/^source ['"](.*)['"]$/);
+  if (whose && whose[1] !== fields.name.value.trim()) return null;
+  if (whose) return why.includes("glob") ? fields.globs : why.includes("have this name") ? fields.name : fields.root;
   const name = where.split(".").find((part) => fields.namedItem(part));
   const found = name && fields.namedItem(name);
   return found instanceof Element ? found : null;

@@ -95,6 +95,7 @@ function show(config, answer) {
     place.querySelector("[data-add]")?.addEventListener("click", () => edit(null));
     for (const one of place.querySelectorAll("[data-preset]")) one.addEventListener("click", () => preset(one.dataset.preset));
   }
+  document.getElementById("warnings").replaceChildren(...(answer.warnings ?? []).map((one) => el("p", { class: "notice warn small-text" }, one.charAt(0).toUpperCase() + one.slice(1))));
   document.getElementById("allowed").textContent = `This service may read ${answer.allowed.join(", ") || "nothing"}; ANAMNESIS_SOURCES says so where it runs.`;
 }
 

@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FilePayload, Page, expect
 
 from anamnesis.contracts.base import now
 from anamnesis.contracts.crawler import CrawledFile, CrawlerStatus, CrawlRun, SourceKind, SourceState
@@ -51,7 +51,10 @@ def full(intake: Intake) -> None:
         state=IngestState.IDLE,
         instance="laptop",
         poll_seconds=60,
-        roots=(IngestRoot(path="/home/ada/.claude/projects", exists=True), IngestRoot(path="/mnt/old", exists=False)),
+        roots=(
+            IngestRoot(path="/home/ada/.claude/projects", exists=True),
+            IngestRoot(path="/tmp/a-rather-long-name-of-a-directory/of-old/transcripts", exists=False),
+        ),
         last=run,
         last_change=run,
     )
@@ -254,8 +257,8 @@ def test_a_document_is_handed_in(shown: OpenScripted, scripted: House) -> None:
     page = ingest(visit.page, visit.root)
     page.get_by_label("Project", exact=True).fill("shop")
     page.get_by_label("Tags", exact=True).fill("contract, #2026, contract")
-    terms = {"name": "terms.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.7 made up"}
-    page.locator("#file").set_input_files([terms])  # type: ignore[list-item]
+    terms = FilePayload(name="terms.pdf", mimeType="application/pdf", buffer=b"%PDF-1.7 made up")
+    page.locator("#file").set_input_files(terms)
     line = page.locator("#handed > li").first
     expect(line).to_contain_text("remembered")
     expect(line).to_contain_text("9 episodes, 7 new, 2 known already, 1 secret taken out, 4 pages, 12,345 characters")
@@ -287,8 +290,8 @@ def test_a_document_that_is_refused_stops_no_other(shown: OpenScripted, scripted
     scripted.intake.refuse = lambda _: answers.pop(0)
     visit = shown()
     page = ingest(visit.page, visit.root)
-    files = [{"name": f"{name}.docx", "mimeType": "x/y", "buffer": b"made up"} for name in ("locked", "open")]
-    page.locator("#file").set_input_files(files)  # type: ignore[arg-type]
+    files = [FilePayload(name=f"{name}.docx", mimeType="x/y", buffer=b"made up") for name in ("locked", "open")]
+    page.locator("#file").set_input_files(files)
     locked = page.locator("#handed > li", has_text="locked.docx")
     expect(locked.get_by_role("alert")).to_have_text("The document is encrypted; hand in one without a password")
     expect(page.locator("#handed > li", has_text="open.docx")).to_contain_text("remembered")

@@ -249,6 +249,13 @@ def test_transcripts(shown: OpenScripted, scripted: House) -> None:
     expect(page.locator(".toast.good").last).to_contain_text("Saved")
     assert scripted.intake.jsonl.roots == ("/home/ada/.claude/projects", "/home/ada/work/.claude/projects")
     assert scripted.intake.jsonl.poll_seconds == 120
+    scripted.intake.refuse = lambda _: refusal(
+        400, "bad_request", "'/etc' lies outside of what may be read: /srv/files"
+    )
+    page.get_by_label("Directory").last.fill("/etc")
+    page.locator("#roots").get_by_role("button", name="Save").click()
+    expect(page.locator("#roots .edit-row").last.get_by_role("alert")).to_contain_text("'/etc' lies outside")
+    scripted.intake.refuse = lambda _: None
     rules = page.locator("#significance")
     rules.get_by_role("button", name="Add a rule").click()
     page.keyboard.type("ledger")

@@ -5,9 +5,9 @@ import { conflict, conflictNotice } from "./versioned.js";
 
 /**
  * `fill(config, answer)` writes the fields, `read(config)` gives the configuration that the fields say, `fieldOf(where)`
- * finds the field of an error. What is being written is not overwritten by another editor's save.
+ * finds the field of an error, `fallback(error)` that of one which names no place. What is being written is not overwritten by another editor's save.
  */
-export function bind(form, store, { fill, read, fieldOf = () => null, said = "Saved", path, body }) {
+export function bind(form, store, { fill, read, fieldOf = () => null, fallback = () => null, said = "Saved", path, body }) {
   const line = form.querySelector(".form-error");
   const send = form.querySelector("button:not([type])");
   const group = form.querySelector("fieldset");
@@ -29,7 +29,7 @@ export function bind(form, store, { fill, read, fieldOf = () => null, said = "Sa
         announce(said, "good");
       } catch (error) {
         touched = true;
-        if (!conflict(error)) return showErrors(form, error, fieldOf);
+        if (!conflict(error)) return showErrors(form, error, fieldOf, fallback(error));
         line.replaceChildren(
           conflictNotice(() => {
             touched = false;

@@ -14,10 +14,12 @@ const show = bind(form, jsonl, {
   fill(config, answer) {
     rows.fill(config.roots.map((path) => ({ path })));
     poll.value = config.poll_seconds;
-    document.getElementById("roots-default").textContent = answer.version ? "No transcript is read." : "Those of ANAMNESIS_TRANSCRIPT_ROOTS are read, until something is saved here.";
+    document.getElementById("roots-default").hidden = answer.version > 0;
   },
   read: (config) => ({ ...config, roots: rows.values.map(({ path = "" }) => path), poll_seconds: Number(poll.value) }),
   fieldOf: (where) => (where.includes("poll_seconds") ? poll : rows.fieldOf(where, "roots")),
+  // A directory that may not be read is named in the words alone.
+  fallback: ({ message }) => rows.rows.map((row) => row.querySelector("[data-key]")).find((field) => message.includes(`'${field.value.trim()}'`)) ?? null,
 });
 
 function suggest(_, { found }) {

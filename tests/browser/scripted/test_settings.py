@@ -252,7 +252,7 @@ def test_transcripts(shown: OpenScripted, scripted: House) -> None:
     scripted.intake.refuse = lambda _: refusal(
         400, "bad_request", "'/etc' lies outside of what may be read: /srv/files"
     )
-    page.get_by_label("Directory").last.fill("/etc")
+    page.get_by_label("Directory", exact=True).last.fill("/etc")
     page.locator("#roots").get_by_role("button", name="Save").click()
     expect(page.locator("#roots .edit-row").last.get_by_role("alert")).to_contain_text("'/etc' lies outside")
     scripted.intake.refuse = lambda _: None

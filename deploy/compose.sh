@@ -13,7 +13,14 @@
 COMPOSE_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 COMPOSE_ENV=$COMPOSE_ROOT/.env
 
-compose() { docker compose --project-directory "$COMPOSE_ROOT" --file "$COMPOSE_ROOT/docker-compose.yml" "$@"; }
+# What this machine's settings add to docker-compose.yml; made anew by every start, and not there where they add nothing.
+COMPOSE_OVERRIDE=$COMPOSE_ROOT/data/compose.ingest.yml
+
+compose() {
+  local files=(--file "$COMPOSE_ROOT/docker-compose.yml")
+  [[ ! -f $COMPOSE_OVERRIDE ]] || files+=(--file "$COMPOSE_OVERRIDE")
+  docker compose --project-directory "$COMPOSE_ROOT" "${files[@]}" "$@"
+}
 
 compose_die() {
   printf '%s\n' "$@" >&2
@@ -87,7 +94,77 @@ compose_prepare() {
 # Docker would make a missing directory as root.
 compose_sources() {
   local sources=${CLAUDE_PROJECTS:-$HOME/.claude/projects}
-  mkdir -p "${sources/#\~/$HOME}"
+  mkdir -p "${sources/#\~/$HOME}" && compose_override
+}
+
+# A value within single quotes of YAML, where Compose leaves it as it is.
+compose_quote() {
+  local value=${1//\'/\'\'}
+  printf "'%s'" "${value//\$/\$\$}"
+}
+
+# Whether ingest may be given a directory of this machine: what is wrong with it, and what to do.
+compose_mountable() {
+  local path=$1 real
+  [[ $path == /* ]] || compose_die "SOURCES: '$path' is not absolute; a directory begins with / (or ~/)." || return
+  [[ $path != *:* ]] || compose_die "SOURCES: '$path' has a colon, which stands between two parts of a mount; rename it." || return
+  [[ /$path/ != */../* && /$path/ != */./* ]] || compose_die "SOURCES: '$path' has a part '.' or '..'; write where it leads." || return
+  [[ -d $path ]] || compose_die "SOURCES: there is no directory '$path'; make it, or take it out of the list." || return
+  real=$(cd -P -- "$path" 2>/dev/null && pwd -P) ||
+    compose_die "SOURCES: '$path' may not be entered by you; ingest, which runs as you, could not read it either." || return
+  case $path/ in
+    //* | /app/* | /bin/* | /data/* | /etc/* | /lib/* | /lib32/* | /lib64/* | /sbin/* | /sources/* | /usr/* | /tmp/ | /var/ | /opt/)
+      compose_die "SOURCES: '$path' is a place where a container has something of its own; name a directory within it, or a link elsewhere." || return
+      ;;
+  esac
+  case $real/ in
+    // | /proc/* | /sys/* | /dev/* | /run/* | /boot/* | /var/run/* | /var/lib/docker/* | /private/var/run/*)
+      compose_die "SOURCES: '$path' belongs to the system, and is not mounted into a container." || return
+      ;;
+  esac
+  [[ ! -S $real/docker.sock ]] ||
+    compose_die "SOURCES: '$path' holds the engine's socket, with which everything on this machine can be changed." || return
+}
+
+# The directories that ingest crawls, each read-only and at its own path, so that episodes name files as people do; and
+# a way out for it where documents may be fetched from hosts. Nothing of this is in docker-compose.yml, which has none.
+compose_override() {
+  local path paths=() given=()
+  if [[ ${SOURCES:-} == *[[:cntrl:]]* ]]; then
+    compose_die "SOURCES: there is a character in it that cannot be seen; write directories with commas between them." || return
+  fi
+  IFS=, read -r -a given <<<"${SOURCES:-}"
+  for path in ${given[@]+"${given[@]}"}; do
+    path=${path#"${path%%[![:space:]]*}"} path=${path%"${path##*[![:space:]]}"}
+    [[ -n $path ]] || continue
+    path=${path/#\~\//$HOME/}
+    while [[ $path == *//* ]]; do path=${path//\/\//\/}; done
+    [[ $path == / ]] || path=${path%/}
+    compose_mountable "$path" || return
+    [[ ",$(IFS=,; printf '%s' "${paths[*]-}")," == *",$path,"* ]] || paths+=("$path")
+  done
+  if ((${#paths[@]} == 0)) && [[ -z ${ANAMNESIS_URL_HOSTS:-} ]]; then
+    rm -f "$COMPOSE_OVERRIDE"
+    return
+  fi
+  mkdir -p "${COMPOSE_OVERRIDE%/*}" || return
+  (
+    umask 077
+    {
+      echo "# Made by './deploy.sh up' from SOURCES and ANAMNESIS_URL_HOSTS; what is written here by hand is lost."
+      echo "services:"
+      echo "  ingest:"
+      if ((${#paths[@]})); then
+        printf '    environment:\n      ANAMNESIS_SOURCES: %s\n' "$(compose_quote "$(IFS=,; printf '/sources,%s' "${paths[*]}")")"
+        echo "    volumes:"
+        for path in "${paths[@]}"; do
+          path=$(compose_quote "$path")
+          printf '      - {type: bind, source: %s, target: %s, read_only: true, bind: {create_host_path: false}}\n' "$path" "$path"
+        done
+      fi
+      [[ -z ${ANAMNESIS_URL_HOSTS:-} ]] || echo "    networks: [outside]"
+    } >"$COMPOSE_OVERRIDE.new"
+  ) && mv -f "$COMPOSE_OVERRIDE.new" "$COMPOSE_OVERRIDE"
 }
 
 compose_settings() {

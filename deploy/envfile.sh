@@ -5,7 +5,7 @@
 #   envfile_export         hand on what was loaded to the programs that are started
 
 # Besides ANAMNESIS_*. Names that steer other programs (PATH and the like) are not taken.
-ENVFILE_OTHERS="TORCH_INDEX_URL CLAUDE_PROJECTS MONGO_IMAGE MONGO_MEMORY PYTHON_IMAGE BUILD_NETWORK COMPOSE_PROJECT_NAME"
+ENVFILE_OTHERS="TORCH_INDEX_URL CLAUDE_PROJECTS SOURCES MONGO_IMAGE MONGO_MEMORY PYTHON_IMAGE BUILD_NETWORK COMPOSE_PROJECT_NAME"
 ENVFILE_LOADED=""
 
 envfile_entries() {

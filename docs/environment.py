@@ -35,6 +35,7 @@ SHELL = {
         "ANAMNESIS_TAG": "Tag of the images that are built; none = local.",
         "ANAMNESIS_WAIT": "Seconds that ./deploy.sh up waits until everything is ready; none = 300.",
         "CLAUDE_PROJECTS": "Directory of transcripts that is mounted read-only; none = ~/.claude/projects.",
+        "SOURCES": "Directories that ingest may crawl, mounted read-only at their own paths (comma-separated); none = none.",
         "MONGO_IMAGE": "Image of the database; none = a pinned release of MongoDB Atlas Local.",
         "MONGO_MEMORY": "Memory that the database may use; none = 4g.",
         "PYTHON_IMAGE": "Base image of the services; none = python:3.12-slim.",

@@ -26,7 +26,7 @@ MEMORY = (
     "/api/leases",
     KEYS,
 )
-INGEST = ("/api/jsonl",)
+INGEST = ("/api/jsonl", "/api/crawler")
 SEARCH = "/api/episodes/search"
 ENDLESS = ("/api/episodes/export", "/api/episodes/import", "/api/chat/sessions/{session_id}/export")
 """Paths of memory whose bodies may be larger and take longer than any bound."""

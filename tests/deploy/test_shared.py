@@ -46,6 +46,7 @@ OWN = {
     "COMPOSE_PROJECT_NAME": "steers Compose",
     "MONGO_IMAGE": "an image",
     "PYTHON_IMAGE": "an image",
+    "SOURCES": "paths",
     "TORCH_INDEX_URL": "where programs are installed from",
     "TRAINER_URLS": "where keys and texts are sent",
 }

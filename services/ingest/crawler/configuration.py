@@ -36,11 +36,11 @@ C = TypeVar("C", bound=Contract)
 class Configuration:
     """Reads and writes it; `current` is what was read last."""
 
-    def __init__(self, client: ServiceClient, reach: Reach, on_change: Callable[[], None]) -> None:
-        """`on_change` is called after a write: the next scan counts."""
+    def __init__(self, client: ServiceClient, reach: Reach) -> None:
         self._client = client
         self._reach = reach
-        self._on_change = on_change
+        self.on_change: Callable[[], None] = lambda: None
+        """Called after a write: another scan is due."""
         self._config = CrawlerConfig()
         self._patterns = TagPatterns()
 
@@ -69,7 +69,7 @@ class Configuration:
         warnings = await asyncio.to_thread(check, config, self._reach)
         written = await self._write(CONFIG, config, version)
         kept = _parsed(written, CrawlerConfig)
-        self._on_change()
+        self.on_change()
         return self._configured(kept, written.version, warnings)
 
     async def put_part(
@@ -92,7 +92,7 @@ class Configuration:
     async def put_patterns(self, patterns: TagPatterns, version: int | None) -> TagPatternsConfigured:
         await asyncio.to_thread(check_patterns, patterns)
         written = await self._write(PATTERNS, patterns, version)
-        self._on_change()
+        self.on_change()
         return TagPatternsConfigured(patterns=_parsed(written, TagPatterns).patterns, version=written.version)
 
     async def _read(self, name: str, kind: type[C]) -> tuple[C, int]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from anamnesis.contracts.base import now
 from anamnesis.contracts.episodes import Changed
 from anamnesis.contracts.state import Lease, LeaseRequest
+from anamnesis.destination import namespace
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.errors import AnamnesisError, Conflict
 
@@ -42,7 +43,7 @@ class ScanLease:
 
     def __init__(self, client: ServiceClient, instance: str, holder: str, renew: float = RENEW) -> None:
         self._client = client
-        self._path = f"/api/leases/crawl-{uuid.uuid5(uuid.NAMESPACE_OID, instance).hex}"
+        self._path = f"/api/leases/{namespace('crawl', instance)}"  # called as the marks that it is about
         self._holder = holder
         self._renew = renew
 
@@ -52,13 +53,7 @@ class ScanLease:
         try:
             await self._client.request("POST", self._path, Lease, body=request, deadline=WAIT)
         except Conflict as error:
-            detail = error.detail if isinstance(error.detail, dict) else {}
-            until = now() + timedelta(seconds=RUNNING)
-            try:
-                until = datetime.fromisoformat(str(detail.get("until")))
-            except ValueError:
-                pass
-            raise Held(error.message.split(" ")[0], until) from None
+            raise _held(error) from None
 
     async def keep(self, scan_seconds: float) -> None:
         """Hold it until the next scan, or give it back where none is due. What memory cannot do now lapses."""
@@ -71,9 +66,7 @@ class ScanLease:
             return
 
     async def release(self) -> None:
-        await self._client.request(
-            "DELETE", self._path, Changed, query={"holder": self._holder}, deadline=WAIT
-        )
+        await self._client.request("DELETE", self._path, Changed, query={"holder": self._holder}, deadline=WAIT)
 
     @asynccontextmanager
     async def renewed(self) -> AsyncIterator[None]:
@@ -102,10 +95,23 @@ class ScanLease:
             yield
         except asyncio.CancelledError:
             if lost and not task.uncancel():
-                raise Conflict("the lease of this scan was lost; the next one goes on from what was acknowledged") from None
+                raise Conflict(
+                    "the lease of this scan was lost; the next one goes on from what was acknowledged"
+                ) from None
             raise
         finally:
             renewing.cancel()
+
+
+def _held(error: Conflict) -> Held:
+    """What memory said about the holder, where it did."""
+    detail = error.detail if isinstance(error.detail, dict) else {}
+    name, _, rest = error.message.partition(" ")
+    try:
+        until = datetime.fromisoformat(str(detail.get("until")))
+    except ValueError:
+        until = now() + timedelta(seconds=RUNNING)
+    return Held(name if rest == "holds this lease" else "another ingest service", until)
 
 
 def holder(port: int) -> str:

@@ -47,7 +47,8 @@ async def status(client: ServiceClient, as_json: bool) -> None:
             pairs.append(("deleted for good", f"{blocked.total} on the blocklist"))
         if isinstance(config, EmbeddingConfig):
             model = config.active
-            pairs.append(("embedding", f"{model.name} ({model.dimension} d), {config.workers} workers"))
+            workers = f"{config.workers} {'worker' if config.workers == 1 else 'workers'}"
+            pairs.append(("embedding", f"{model.name} ({model.dimension} d), {workers}"))
         if isinstance(reembed, ReembedStatus):
             pairs += described(reembed)
         if isinstance(ingest, IngestStatus):

@@ -8,9 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fastapi import FastAPI, Request
 from starlette.middleware import Middleware
 
+from anamnesis.contracts.crawler import CrawlerStatus
 from anamnesis.contracts.embedding import EmbeddingConfig, ReembedStatus
 from anamnesis.contracts.episodes import EpisodeStats
 from anamnesis.contracts.ingest import IngestStatus
+from anamnesis.contracts.schedule import ScheduleStatus
+from anamnesis.contracts.summaries import SummaryStatus
 from anamnesis.kit.app import create_app
 from anamnesis.kit.auth import OPEN, READING_PATHS, ServiceKey, key_hash, presented_key
 from anamnesis.kit.client import ServiceClient
@@ -118,6 +121,9 @@ def build(settings: GatewaySettings) -> FastAPI:
             "embedding": lambda: client.get("/api/embedding/config", EmbeddingConfig, deadline=LOOK),
             "reembed": lambda: client.get("/api/episodes/reembed/status", ReembedStatus, deadline=LOOK),
             "ingest": lambda: ingest_client.get("/api/jsonl/status", IngestStatus, deadline=LOOK),
+            "crawler": lambda: ingest_client.get("/api/crawler/status", CrawlerStatus, deadline=LOOK),
+            "schedule": lambda: ingest_client.get("/api/schedule", ScheduleStatus, deadline=LOOK),
+            "summaries": lambda: ingest_client.get("/api/jsonl/summaries", SummaryStatus, deadline=LOOK),
             "latency": recall_latency,
         }
     )

@@ -204,6 +204,7 @@ def routes(events: Events, allowed: Allowed) -> APIRouter:
         """Server-sent events, each a contract as JSON, told when it changes.
 
         `stats` (EpisodeStats), `embedding` (EmbeddingConfig), `reembed` (ReembedStatus), `ingest` (IngestStatus),
+        `crawler` (CrawlerStatus), `schedule` (ScheduleStatus), `summaries` (SummaryStatus),
         `latency` (how long searches took). Comments keep a silent stream open.
         """
         if events.listeners >= MAX_LISTENERS:

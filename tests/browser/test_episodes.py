@@ -1,5 +1,6 @@
 """What can be done with an episode, and leafing through many."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,3 +113,13 @@ def test_ten_thousand_are_leafed_through_smoothly(browser: Browser, many: Stack)
         visit.check()
     finally:
         context.close()
+
+
+def test_what_happened_long_ago_has_its_date_beside(opened: Open, house: Stack) -> None:
+    """“Last year” alone says little; what is recent needs no more."""
+    long_ago = {"timestamp": "2019-03-12T12:00:00Z", "project": "long-ago"}
+    fill(house, [{**episodes(1)[0], **long_ago, "summary": "something of 2019"}])
+    page = opened().go("/dashboard/episodes?project=long-ago")
+    expect(page.locator(".episode .when")).to_have_text(re.compile(r"^\d+ years ago, Mar 12, 2019$"))
+    page = opened().go("/dashboard/episodes?project=shop")
+    expect(page.locator(".episode .when").first).not_to_contain_text(",")

@@ -3,7 +3,8 @@
 from fastapi import Request
 from pydantic import SecretStr
 
-from anamnesis.kit.auth import presented_key
+from anamnesis.contracts.keys import Identity, Scope
+from anamnesis.kit.auth import RANK, presented_key
 from anamnesis.kit.client import ServiceClient
 
 
@@ -20,6 +21,12 @@ class Callers:
 
     def ingest(self, request: Request) -> ServiceClient:
         return self._ingest.with_key(_key(request))
+
+
+def may(request: Request, scope: Scope) -> bool:
+    """Whether the caller's key reaches so far: what a page offers. What is done is decided where it is done."""
+    identity: Identity | None = getattr(request.state, "identity", None)
+    return identity is not None and RANK[identity.scope] >= RANK[scope]
 
 
 def _key(request: Request) -> SecretStr | None:

@@ -1,10 +1,12 @@
-"""How reading goes: what is read, how far it is, what was kept and why, and the wish to begin now."""
+"""What comes in and how: transcripts, and the page that shows all ways in beside one another, as they go."""
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from anamnesis.contracts.documents import MAX_UPLOAD
 from anamnesis.contracts.ingest import IngestStatus
-from services.gateway.dashboard.callers import Callers
+from anamnesis.contracts.keys import Scope
+from services.gateway.dashboard.callers import Callers, may
 from services.gateway.dashboard.shell import Context, Shell
 
 DEADLINE = 20.0  # seconds for what a panel shows
@@ -32,7 +34,9 @@ def routes(shell: Shell, callers: Callers) -> APIRouter:
 
     @router.get("/dashboard/ingest")
     async def page(request: Request) -> Response:
-        return shell.page(request, "ingest.html", "ingest")
+        return shell.page(
+            request, "ingest.html", "ingest", {"may_write": may(request, Scope.WRITE), "most_bytes": MAX_UPLOAD}
+        )
 
     def part(name: str) -> None:
         @router.get(f"{PARTS}/{name}")
@@ -44,6 +48,6 @@ def routes(shell: Shell, callers: Callers) -> APIRouter:
 
             return await shell.panel(request, f"parts/ingest_{name}.html", make)
 
-    for name in ("progress", "roots", "outcome"):
+    for name in ("progress", "outcome"):
         part(name)
     return router

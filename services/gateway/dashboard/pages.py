@@ -4,9 +4,11 @@ from fastapi import APIRouter
 
 from services.gateway.dashboard import (
     chat,
+    crawling,
     embedding,
     episodes,
     evaluate,
+    files,
     ingest,
     map,
     overview,
@@ -32,7 +34,9 @@ def routes(callers: Callers, csrf: Csrf) -> APIRouter:
     router.include_router(episodes.routes(shell, callers))
     router.include_router(search.routes(shell, callers))
     router.include_router(ingest.routes(shell, callers))
+    router.include_router(crawling.routes(shell, callers))
+    router.include_router(files.routes(shell, callers))
     router.include_router(embedding.routes(shell, callers))
-    router.include_router(preferences.routes(shell, callers))
+    router.include_router(preferences.routes(shell))
     router.include_router(rooms.routes(shell))
     return router

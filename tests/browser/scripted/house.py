@@ -6,9 +6,10 @@ episodes, points, questions. What the page sends is kept in it.
 
 import asyncio
 import contextlib
+import queue
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -55,12 +56,15 @@ from anamnesis.contracts.episodes import (
 )
 from anamnesis.contracts.evaluate import EvaluateRequest, EvaluateRun, EvaluateRuns, EvaluateState
 from anamnesis.contracts.insight import EpisodeMap
+from anamnesis.contracts.keys import Identity, KeyList, Scope
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.errors import UpstreamFailed
 from anamnesis.kit.sse import Event, event, respond
 from services.gateway.dashboard import pages
 from services.gateway.dashboard.callers import Callers
 from services.gateway.subpath import SubPath
+from tests.browser.scripted import intake
+from tests.browser.scripted.intake import Intake
 from tests.ports import free_ports
 
 CSRF = "csrf-of-this-page"
@@ -141,6 +145,12 @@ class House:
     settings: dict[str, JsonValue] = field(default_factory=dict)
     evaluated: list[EvaluateRequest] = field(default_factory=list)
     runs: list[EvaluateRun] = field(default_factory=list)
+    scope: Scope = Scope.ADMIN
+    """Of the reader's key."""
+    intake: Intake = field(default_factory=Intake)
+    """What the ingest service says."""
+    told: "queue.Queue[Event]" = field(default_factory=queue.Queue)
+    """What the stream of events tells the page, one after the other."""
     outcome: Callable[[EvaluateRequest, EvaluateRun], EvaluateRun] = lambda _, run: run
     """What a run looks like the next time that it is asked for."""
 
@@ -179,10 +189,17 @@ def build(house: House, own: str) -> FastAPI:
             yield
 
     app = FastAPI(lifespan=lifespan)
+
+    @app.middleware("http")
+    async def known(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+        request.state.identity = Identity(key_id="k1", name="a reader", scope=house.scope)
+        return await go_on(request)
+
     app.include_router(pages.routes(Callers(client, client), lambda _: CSRF))
     _chat(app, house)
     _memory(app, house)
     _evaluate(app, house)
+    intake.serve(app, house.intake)
     return app
 
 
@@ -303,14 +320,22 @@ async def _answer(house: House, request: ChatRequest) -> AsyncIterator[Event]:
             house.stopped.set()
 
 
+def _next(told: "queue.Queue[Event]") -> Event:
+    """The next thing to tell; a comment where there is none for a while, so that no thread waits for ever."""
+    try:
+        return told.get(timeout=1)
+    except queue.Empty:
+        return Event("beat", "{}")
+
+
 def _memory(app: FastAPI, house: House) -> None:
     @app.get("/api/events")
     async def events() -> Response:
-        async def nothing() -> AsyncIterator[Event]:
-            await asyncio.sleep(3600)
-            yield Event("stats", "{}")
+        async def told() -> AsyncIterator[Event]:
+            while True:
+                yield await asyncio.to_thread(_next, house.told)
 
-        return respond(nothing())
+        return respond(told())
 
     @app.get("/api/episodes/stats")
     async def stats() -> EpisodeStats:
@@ -362,6 +387,10 @@ def _memory(app: FastAPI, house: House) -> None:
             queue_limit=10,
             checkpoint_every=25,
         )
+
+    @app.get("/api/keys")
+    async def keys() -> KeyList:
+        return KeyList(keys=())
 
     @app.get("/api/settings/{name}")
     async def setting(name: str) -> Response:

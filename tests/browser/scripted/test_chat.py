@@ -462,3 +462,20 @@ def test_each_ask_is_what_the_page_shows(shown: OpenScripted, scripted: House) -
     over(page)
     assert scripted.asked == [ChatRequest(message=QUESTION)]
     visit.check()
+
+
+def test_what_is_announced_lies_over_no_button_of_the_composer(shown: OpenScripted, scripted: House) -> None:
+    """A failure that stays until it is dismissed lets the next question be sent."""
+    for width in (1440, 360):
+        page = shown(width=width, height=740).go("/chat")
+        page.route("**/api/chat/stream", lambda route: route.fulfill(status=503, body="{}"))
+        page.evaluate(
+            """() => Array.from({ length: 3 }, () => {
+              const toast = document.createElement("div");
+              toast.className = "toast bad";
+              toast.textContent = "It broke, and this says so in a long line of words ".repeat(3);
+              document.getElementById("toasts").append(toast);
+            })"""
+        )
+        page.locator("#message").fill("Once more?")
+        page.locator("#send").click(trial=True, timeout=5000)

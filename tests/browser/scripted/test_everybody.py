@@ -1,4 +1,4 @@
-"""Chat, map and evaluation for every eye and on every screen."""
+"""Chat, map, evaluation, ingest and settings for every eye and on every screen."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,9 @@ from anamnesis.contracts.evaluate import EvaluateRun, EvaluateState
 from tests.browser.scripted.conftest import OpenScripted
 from tests.browser.scripted.house import ANSWER, BEGAN, House, Script, recalled, turn
 from tests.browser.scripted.test_evaluate import scores
+from tests.browser.scripted.test_ingest import full, ingest
 from tests.browser.scripted.test_map import picture
+from tests.browser.scripted.test_settings import configured, settings
 
 RICH = (
     f"# Heading\n\n{ANSWER}\n\n| a | b |\n|---|---|\n| {'long ' * 30} | 2 |\n\n- [ ] to do\n- [x] done\n\n> quoted\n\n"
@@ -80,7 +82,66 @@ def evaluation_dialog(house: House, page: Page, root: str) -> None:
     expect(page.locator("#question-hits input")).to_have_count(1)
 
 
-PAGES = (chat_empty, chat_full, chat_options, chat_setup, map_, evaluation, evaluation_dialog)
+def ingest_full(house: House, page: Page, root: str) -> None:
+    full(house.intake)
+    ingest(page, root)
+    page.get_by_role("radio", name="Files").check()
+    expect(page.locator("#files-source")).to_be_visible()
+    page.locator("#file").set_input_files({"name": f"{'long' * 60}.pdf", "mimeType": "x/y", "buffer": b"made up"})
+    expect(page.locator("#handed .badge.good")).to_be_visible()
+    page.locator("#toasts").evaluate("(one) => one.replaceChildren()")
+
+
+def ingest_empty(house: House, page: Page, root: str) -> None:
+    ingest(page, root)
+
+
+def settings_files(house: House, page: Page, root: str) -> None:
+    configured(house.intake)
+    settings(page, root, "files")
+
+
+def settings_first(house: House, page: Page, root: str) -> None:
+    settings(page, root, "files")
+
+
+def settings_source(house: House, page: Page, root: str) -> None:
+    configured(house.intake)
+    settings(page, root, "files")
+    page.get_by_role("button", name="Edit firmware").click()
+    page.locator("#source-dialog summary").click()
+    page.get_by_role("button", name="Preview").click()
+    expect(page.locator("#preview")).to_contain_text("would be read")
+
+
+def settings_transcripts(house: House, page: Page, root: str) -> None:
+    configured(house.intake)
+    settings(page, root, "transcripts")
+
+
+def settings_night(house: House, page: Page, root: str) -> None:
+    configured(house.intake)
+    settings(page, root, "night")
+    page.get_by_role("button", name="Show what would be done").click()
+    expect(page.locator(".group")).to_have_count(3)
+
+
+PAGES = (
+    chat_empty,
+    chat_full,
+    chat_options,
+    chat_setup,
+    map_,
+    evaluation,
+    evaluation_dialog,
+    ingest_full,
+    ingest_empty,
+    settings_files,
+    settings_first,
+    settings_source,
+    settings_transcripts,
+    settings_night,
+)
 pages = pytest.mark.parametrize("prepare", PAGES, ids=[one.__name__.strip("_") for one in PAGES])
 
 

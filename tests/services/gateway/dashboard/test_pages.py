@@ -22,6 +22,9 @@ PAGES = [
     "/dashboard/ingest",
     "/dashboard/embedding",
     "/dashboard/settings",
+    "/dashboard/settings/files",
+    "/dashboard/settings/transcripts",
+    "/dashboard/settings/night",
     "/dashboard/models",
     "/dashboard/gpus",
     "/dashboard/training",
@@ -225,3 +228,99 @@ async def test_events_need_a_key(behind: Behind) -> None:
         session.get("/api/events") as answer,
     ):
         assert answer.status == 401
+
+
+PLAIN = {"Accept-Encoding": "identity"}
+EPISODE = {
+    "episode_id": "ep_file_1",
+    "timestamp": "2026-11-01T00:00:00Z",
+    "ingested_at": "2026-11-01T00:00:00Z",
+    "instance": "laptop",
+    "project": "shop",
+    "summary": "README: how it is installed",
+    "tags": ["on:laptop", "deleted"],
+    "source": {"kind": "document", "path": "docs/a.pdf", "line": 12, "last_line": 48, "page": 3, "section": "A > <B>"},
+    "content_hash": "0" * 64,
+    "superseded_by": "ep_new",
+    "consolidated_from": ["ep_part_1", "ep_part_2"],
+}
+
+
+async def test_an_episode_says_where_in_a_file_it_stands(door: aiohttp.ClientSession, behind: Behind) -> None:
+    """File, lines, page and section; that it is gone, replaced, or made from others, each with the way there."""
+
+    async def one(request: web.Request) -> web.Response:
+        return web.json_response(EPISODE)
+
+    behind.answer = one
+    async with door.get("/dashboard/parts/episodes/one/ep_file_1", headers=PLAIN) as answer:
+        text = await answer.text()
+    for words in ("docs/a.pdf", "12 to 48", "<dt>Page</dt><dd>3</dd>", "A &gt; &lt;B&gt;", "Its file was deleted."):
+        assert words in text
+    assert {f"/dashboard/episodes/{id}" for id in ("ep_new", "ep_part_1", "ep_part_2")} <= addresses(text)
+
+
+SCHEDULE = {"schedule": {"enabled": True, "at": "05:00", "time_zone": "UTC"}, "version": 1}
+STANDING = {
+    "/api/crawler/status": {"state": "off"},
+    "/api/schedule": SCHEDULE,
+    "/api/jsonl/summaries": {"backend": "extractive", "pending": 0},
+}
+
+
+async def test_what_comes_in_is_told_by_the_stream(behind: Behind) -> None:
+    """The crawler, the schedule and the summaries, beside what was told before."""
+
+    async def stand(request: web.Request) -> web.Response:
+        found = STANDING.get(request.path)
+        return web.json_response(found or {}, status=200 if found else 404)
+
+    behind.answer = stand
+    seen: set[str] = set()
+    async with (
+        gateway(settings_for(behind.url)) as url,
+        caller(url) as session,
+        session.get("/api/events") as answer,
+    ):
+        async for line in answer.content:
+            key, _, value = line.decode().strip().partition(": ")
+            if key == "event":
+                seen.add(value)
+            if {"crawler", "schedule", "summaries"} <= seen:
+                break
+    assert {"crawler", "schedule", "summaries"} <= seen
+
+
+@pytest.mark.parametrize("which", ["transcripts", "files"])
+async def test_a_table_asks_for_its_page_alone(door: aiohttp.ClientSession, behind: Behind, which: str) -> None:
+    """What is on other pages is not fetched; a state that the list does not know is none; paths are text."""
+
+    async def stand(request: web.Request) -> web.Response:
+        if request.path == "/api/crawler/status":
+            return web.json_response({"state": "idle"})
+        one = {
+            "path": "/srv/<b>a</b>/b.py",
+            "project": "shop",
+            "state": "read",
+            "size": 100,
+            "modified_at": "2026-11-01T00:00:00Z",
+        }
+        more = {"bytes_read": 100} if which == "transcripts" else {"source": "s", "instance": "i"}
+        return web.json_response({"files": [{**one, **more}], "total": 40})
+
+    behind.answer = stand
+    path = f"/dashboard/parts/ingest/files?which={which}&state=nonsense&page=2"
+    async with door.get(path, headers=PLAIN) as answer:
+        text = await answer.text()
+    assert dict(behind.seen[-1].query) == {"skip": "15", "limit": "15"}
+    assert "/srv/&lt;b&gt;a&lt;/b&gt;/" in text
+    assert "16–16 of 40" in text
+
+
+@pytest.mark.parametrize("path", ["/dashboard/settings/files", "/dashboard/settings/night", "/dashboard/ingest"])
+async def test_what_a_key_may_not_do_is_not_offered(door: aiohttp.ClientSession, path: str) -> None:
+    """A key of scope `write` may begin runs and not change settings; the page says so."""
+    async with door.get(path) as answer:
+        text = await answer.text()
+    assert ("that needs the scope “admin”" in text) == ("settings" in path)
+    assert ('id="start"' in text) == ("ingest" in path)

@@ -129,4 +129,5 @@ document.querySelector("[data-logout]")?.addEventListener("click", (event) =>
 );
 
 localise(document);
+setInterval(() => document.hidden || localise(document), 30_000); // “in 5 minutes” does not stay true
 listen();

@@ -1,7 +1,7 @@
 // The page's one event stream: what it tells becomes events of the body, `live:<name>` with the parsed data.
 import { api, url } from "./api.js";
 
-const NAMES = ["stats", "embedding", "reembed", "ingest", "latency"];
+const NAMES = ["stats", "embedding", "reembed", "ingest", "crawler", "schedule", "summaries", "latency"];
 const WORDS = { on: "Live", off: "Connecting", lost: "Not connected" };
 
 function show(state) {

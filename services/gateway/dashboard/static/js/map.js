@@ -193,7 +193,7 @@ class Tip {
       try {
         const one = await details(this.points.ids[at]);
         words = one.summary;
-        if (this.at === at) head.append(" · ", el("time", { datetime: one.timestamp, "data-relative": true }, ""));
+        if (this.at === at) head.append(" · ", el("time", { datetime: one.timestamp, "data-relative": "dated" }, ""));
         localise(head);
       } catch (error) {
         words = error.message;
@@ -254,7 +254,7 @@ class List {
       try {
         const one = await details(id);
         summary.textContent = one.summary.slice(0, 400);
-        when.append(el("time", { datetime: one.timestamp, "data-relative": true }, ""));
+        when.append(el("time", { datetime: one.timestamp, "data-relative": "dated" }, ""));
         localise(when);
       } catch (error) {
         summary.textContent = error.status === 404 ? "It is not there any more." : error.message;

@@ -1,4 +1,5 @@
 // Draws episodes over time, stacked, from the table that stands below the picture.
+import "./runs.js";
 
 const COLOURS = ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7", "--c8"];
 const height = (place) => (place.clientWidth > 520 ? 360 : 220);

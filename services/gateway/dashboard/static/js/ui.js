@@ -68,6 +68,7 @@ export async function copy(text) {
 }
 
 const absolute = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 const ago = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
 const STEPS = [
   [60, "second", 1],
@@ -82,7 +83,14 @@ const STEPS = [
 export function relative(moment) {
   const seconds = (moment.getTime() - Date.now()) / 1000;
   const [, unit, size] = STEPS.find(([limit]) => Math.abs(seconds) < limit);
-  return unit === "second" ? "just now" : ago.format(Math.round(seconds / size), unit);
+  if (unit === "second") return seconds > 5 ? "in a moment" : "just now";
+  return ago.format(Math.round(seconds / size), unit);
+}
+
+/** How long ago, in words; with the date beside where that is asked for and the words say little. */
+function since(one, moment) {
+  const old = Date.now() - moment.getTime() > 6 * 86_400_000;
+  return one.dataset.relative === "dated" && old ? `${relative(moment)}, ${day.format(moment)}` : relative(moment);
 }
 
 /** Write every <time> below `root` in the reader's zone. */
@@ -91,8 +99,9 @@ export function localise(root) {
     const moment = new Date(one.dateTime);
     if (Number.isNaN(moment.getTime())) continue;
     const whole = absolute.format(moment);
-    one.textContent = "relative" in one.dataset ? relative(moment) : whole;
-    one.title = "relative" in one.dataset ? whole : relative(moment);
+    const [text, title] = "relative" in one.dataset ? [since(one, moment), whole] : [whole, relative(moment)];
+    if (one.textContent !== text) one.textContent = text;
+    if (one.title !== title) one.title = title;
   }
 }
 

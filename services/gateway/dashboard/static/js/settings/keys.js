@@ -1,23 +1,10 @@
-// Keys and backends: listed, made and revoked; and the appearance.
-import { api } from "./api.js";
-import { getAppearance, setAppearance } from "./appearance.js";
-import { announce, ask, copy, during, el, localise, showFailure } from "./ui.js";
-
-const badge = (text, tone = "") => el("span", { class: `badge ${tone}` }, text);
+// Keys: listed, made and revoked.
+import { api } from "../api.js";
+import { announce, ask, copy, during, el, localise, showFailure } from "../ui.js";
+import { badge, mayEdit, table } from "./page.js";
 
 const time = (value, words) =>
   value ? el("time", { datetime: value, "data-relative": true }, value) : el("span", { class: "muted" }, words);
-
-function table(label, heads, rows) {
-  const head = el("tr", {}, ...heads.map((one) => el("th", { scope: "col" }, one)));
-  return el(
-    "div",
-    { class: "table-wrap", tabindex: "0", role: "region", "aria-label": label },
-    el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows)),
-  );
-}
-
-// Keys --------------------------------------------------------------------------------------------
 
 const SCOPES = { read: "read", write: "write", admin: "administer", service: "service" };
 const keys = document.getElementById("keys");
@@ -60,6 +47,7 @@ async function loadKeys() {
 }
 
 const newKey = document.getElementById("new-key");
+newKey.hidden = !mayEdit;
 newKey.addEventListener("click", async () => {
   const form = await ask("make-key");
   if (!form) return;
@@ -78,45 +66,4 @@ document.getElementById("copy-key").addEventListener("click", () =>
   copy(document.getElementById("made-key-text").textContent),
 );
 
-// Backends ----------------------------------------------------------------------------------------
-
-const backends = document.getElementById("backends");
-
-function backendRow(one) {
-  const well = one.configured && !one.reason;
-  return el(
-    "li",
-    {},
-    el(
-      "div",
-      { class: "row" },
-      el("b", {}, one.name),
-      badge(well ? "answers" : one.configured ? "does not answer" : "not configured", well ? "good" : one.configured ? "bad" : ""),
-    ),
-    one.reason ? el("p", { class: "muted" }, one.reason) : null,
-    one.endpoints.length ? el("p", { class: "mono muted" }, one.endpoints.join(", ")) : null,
-    one.models.length
-      ? el("p", { class: "badges" }, ...one.models.slice(0, 12).map((name) => badge(name)), one.models.length > 12 ? badge(`+${one.models.length - 12}`) : null)
-      : null,
-  );
-}
-
-async function loadBackends() {
-  try {
-    const found = (await api("GET", "/api/backends")).backends;
-    backends.replaceChildren(el("ol", { class: "rows tall-rows" }, ...found.map(backendRow)));
-  } catch (error) {
-    showFailure(backends, error, loadBackends);
-  }
-}
-
-// Appearance --------------------------------------------------------------------------------------
-
-const look = document.getElementById("look");
-const mark = () => (look.querySelector(`[value="${getAppearance()}"]`).checked = true);
-look.addEventListener("change", (event) => setAppearance(event.target.value));
-document.body.addEventListener("appearance", mark);
-
-mark();
 loadKeys();
-loadBackends();

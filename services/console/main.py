@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from services.console.commands import asking, episodes, ingesting, keys
+from services.console.commands import asking, connecting, episodes, ingesting, keys
 from services.console.commands.running import Given
 
 HELP = """A memory that lasts for language-model assistants.
@@ -51,6 +51,8 @@ for command in (
     asking.reembed,
     asking.forget,
     keys.login,
+    connecting.connect,
+    connecting.disconnect,
 ):
     app.command()(command)
 episodes_app.command("list")(episodes.list_)

@@ -23,8 +23,16 @@ class Given(NamedTuple):
     key: str | None
 
 
-def run(context: typer.Context, work: Callable[["ServiceClient", "ConsoleSettings"], Awaitable[None]]) -> None:
-    """Do the work with a client; what goes wrong becomes one line and exit status 1, a wrong option 2."""
+def run(
+    context: typer.Context,
+    work: Callable[["ServiceClient", "ConsoleSettings"], Awaitable[None]],
+    *,
+    away: bool = False,
+) -> None:
+    """Do the work with a client; what goes wrong becomes one line and exit status 1, a wrong option 2.
+
+    With `away` there is something to do without the gateway or a key for it.
+    """
     from pydantic import BaseModel, SecretStr, ValidationError
 
     from anamnesis import installation
@@ -41,11 +49,17 @@ def run(context: typer.Context, work: Callable[["ServiceClient", "ConsoleSetting
     url = _address(given.url or gateway(settings))
 
     async def all_of_it() -> None:
-        secret = SecretStr(given.key) if given.key else key(settings)
-        if not presentable(secret.get_secret_value()):
+        try:
+            secret = SecretStr(given.key) if given.key else key(settings)
+        except Unauthorized:
+            if not away:
+                raise
+            secret = None
+        if secret is not None and not presentable(secret.get_secret_value()):
             fail("this is no API key: a key has 16 to 200 printable characters without blanks", 2)
         async with ServiceClient(url, secret, read=300.0) as client:
-            await client.request("GET", "/health", _Health, deadline=5.0)  # at once, where reads would be tried again
+            if not away:  # at once, where reads would be tried again
+                await client.request("GET", "/health", _Health, deadline=5.0)
             await work(client, settings)
 
     try:

@@ -32,6 +32,7 @@ def ingest(
         bool, typer.Option("--everything", help="Read everything again, and keep also what seems not worth it.")
     ] = False,
     anew: Annotated[bool, typer.Option("--anew", help="Read everything again.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong; for hooks.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Read Claude Code transcripts on this machine and remember what matters in them.
@@ -51,7 +52,7 @@ def ingest(
     async def work(client: "ServiceClient", settings: "ConsoleSettings") -> None:
         from services.console import ingest as command
 
-        wishes = command.Wishes(instance or settings.instance, tuple(exclude or ()), everything, anew, as_json)
+        wishes = command.Wishes(instance or settings.instance, tuple(exclude or ()), everything, anew, as_json, quiet)
         await command.ingest(client, settings, paths or (), wishes)
 
     run(context, work)

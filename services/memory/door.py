@@ -22,6 +22,8 @@ from anamnesis.contracts.episodes import (
     MAX_RAW,
     MAX_SUMMARY,
     MAX_TAGS,
+    Amended,
+    Amendment,
     Episode,
     EpisodeCreate,
     EpisodePatch,
@@ -159,6 +161,37 @@ class Door:
             for (index, one), done in zip(changed.items(), replaced, strict=True):
                 status = WriteStatus.UPDATED if done else WriteStatus.DUPLICATE
                 results[index] = WriteResult(episode_id=one.episode_id, status=status)
+
+    async def amend(self, amendments: Sequence[Amendment]) -> list[Amended]:
+        """Change tags and places, which become part of an episode: redacted as those of new ones are."""
+
+        def all_of_them() -> list[Amendment]:
+            counts: Counter[str] = Counter()
+            cleaned = [self._amendment(one, counts) for one in amendments]
+            self.count_redactions(counts)
+            return cleaned
+
+        cleaned = await asyncio.get_running_loop().run_in_executor(self.workers, all_of_them)
+        # A writer that has read the tags, and embeds for seconds before it writes them, must not take this back.
+        async with self.held.hold({one.episode_id for one in cleaned}):
+            return await self.store.amend(cleaned)
+
+    def _amendment(self, one: Amendment, counts: Counter[str]) -> Amendment:
+        def without_secrets(text: str, most: int) -> str:
+            done = redact(text, entropy=self.entropy)
+            counts.update(done.counts)
+            return done.text[:most]
+
+        def tags(given: Sequence[str]) -> tuple[str, ...]:
+            return tuple(dict.fromkeys(without_secrets(tag, MAX_TAG) or "(private)" for tag in given))
+
+        return one.model_copy(
+            update={
+                "add_tags": tags(one.add_tags),
+                "remove_tags": tags(one.remove_tags),
+                "path": None if one.path is None else without_secrets(one.path, MAX_PLACE),
+            }
+        )
 
     async def clean(self, episodes: Sequence[Episode]) -> list[Episode]:
         """Whole episodes as the door would store them: redacted and hashed again."""

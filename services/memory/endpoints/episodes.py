@@ -8,6 +8,8 @@ from starlette.status import HTTP_201_CREATED
 from anamnesis.contracts.base import EpisodeId, JsonObject, Moment, Name, Tag
 from anamnesis.contracts.episodes import (
     MAX_TAGS,
+    AmendRequest,
+    AmendResult,
     BatchResult,
     Blocklist,
     Changed,
@@ -82,6 +84,14 @@ def routes(store: Store, door: Door, remover: Remover, blocks: Blocks, embedding
     async def stats() -> EpisodeStats:
         """How many episodes there are, by project and instance."""
         return await store.stats(embedding.active.name)
+
+    @router.post("/api/episodes/amend")
+    async def amend(request: AmendRequest) -> AmendResult:
+        """Add and remove tags of many episodes, or say where their files lie now, in one durable write.
+
+        Texts and vectors stay as they are. 422, with nothing changed, where one would have too many tags.
+        """
+        return AmendResult(results=tuple(await door.amend(request.amendments)))
 
     @router.post(
         "/api/episodes/supersede",

@@ -20,9 +20,10 @@ from services.memory.stores.base import Store
 
 Namespace = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@-]{1,200}$"), Path()]
 SettingName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$"), Path()]
-TOGETHER = 100  # deletions that may share one commit
+TOGETHER = 100  # keys that are read together, and deletions that may share one commit
 MAX_DOCUMENT = 8 << 20  # bytes as JSON; a document of MongoDB ends at 16 MB
 MAX_SETTING = 1 << 20  # bytes
+MAX_ANSWER = 64 << 20  # bytes of documents that are asked for by key
 _SEPARATOR = "\x1f"  # cannot occur in a namespace
 
 
@@ -48,6 +49,21 @@ def routes(store: Store, clean: Callable[[JsonObject], Awaitable[JsonObject]]) -
             raise TooLarge(f"a document holds at most {MAX_DOCUMENT} bytes")
         await store.write_many(kind, {f"{namespace}{_SEPARATOR}{key}": value for key, value in body.documents.items()})
         return Changed(changed=len(body.documents))
+
+    @router.post("/api/state/{kind}/{namespace}/read", responses={413: {"model": ErrorEnvelope}})
+    async def read(kind: Literal["offsets"], namespace: Namespace, body: Keys) -> AllDocuments:
+        """The documents of these keys, without those that there are not."""
+        prefix = namespace + _SEPARATOR
+        keys = [f"{prefix}{key}" for key in dict.fromkeys(body.keys)]
+        documents: dict[str, JsonObject] = {}
+        size = 0
+        for start in range(0, len(keys), TOGETHER):
+            for document in await store.read_many(kind, keys[start : start + TOGETHER]):
+                documents[document.key.removeprefix(prefix)] = document.value
+                size += len(json.dumps(document.value))
+            if size > MAX_ANSWER:
+                raise TooLarge(f"these documents hold more than {MAX_ANSWER} bytes; ask for fewer keys at a time")
+        return AllDocuments(documents=documents)
 
     @router.post("/api/state/{kind}/{namespace}/remove")
     async def remove(kind: Literal["offsets"], namespace: Namespace, body: Keys) -> Changed:

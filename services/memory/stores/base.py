@@ -16,7 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anamnesis.contracts.base import JsonObject
-from anamnesis.contracts.episodes import Episode, EpisodeFilter, EpisodeStats, ForgetProof, SearchRequest
+from anamnesis.contracts.episodes import (
+    Amended,
+    Amendment,
+    Episode,
+    EpisodeFilter,
+    EpisodeStats,
+    ForgetProof,
+    SearchRequest,
+)
 from anamnesis.contracts.insight import Bucket, TimelinePoint
 
 Vector = NDArray[np.float32]
@@ -68,6 +76,14 @@ class Inserted(NamedTuple):
 
     created: bool
     duplicate_of: str | None = None
+
+
+class Joining(NamedTuple):
+    """An episode that is to stand for others."""
+
+    record: Record
+    members: Mapping[str, str]
+    """Episode id -> the content hash that it must still have."""
 
 
 class Candidate(NamedTuple):
@@ -191,6 +207,19 @@ class Store(Protocol):
         Vectors of other embedding models are dropped, as they belong to the old text.
         """
 
+    async def amend(self, amendments: Sequence[Amendment]) -> list[Amended]:
+        """Change tags and places in the source in one durable write, in order; see `amending`.
+
+        Text, vectors, content hash and counters stay. Raises `Invalid`, with nothing changed, where an episode would
+        have too many tags.
+        """
+
+    async def join(self, joinings: Sequence[Joining]) -> list[bool]:
+        """Add each record and mark its members as superseded by it; each in one durable write, whole or not at all.
+
+        False where the id or the content exists, or where a member is gone, is superseded or has another text.
+        """
+
     async def get(self, episode_ids: Sequence[str]) -> dict[str, Episode]:
         """Those that exist, by id."""
 
@@ -230,6 +259,9 @@ class Store(Protocol):
         Raises `NotFound` when `by` does not exist, and `Conflict` when one of these supersedes it, directly or
         through others: in a circle none would ever be found.
         """
+
+    async def superseded_by(self, episode_id: str) -> list[str]:
+        """Ids of all episodes that this one supersedes, in order."""
 
     async def record_hits(self, hits: Mapping[str, int], at: datetime) -> None:
         """Add to `retrieval_count` and set `last_retrieved`, for a batch of searches at once."""
@@ -277,6 +309,9 @@ class Store(Protocol):
     # State documents --------------------------------------------------------------------------
 
     async def read(self, kind: str, key: str) -> Document | None: ...
+
+    async def read_many(self, kind: str, keys: Sequence[str]) -> list[Document]:
+        """Those that exist, in order of key."""
 
     async def write(self, kind: str, key: str, value: JsonObject, expect: int | None = None) -> int | None:
         """Write a document; returns its new version.

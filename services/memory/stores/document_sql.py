@@ -16,6 +16,16 @@ def read(connection: sqlite3.Connection, kind: str, key: str) -> Document | None
     return None if row is None else _document(row)
 
 
+def read_many(connection: sqlite3.Connection, kind: str, keys: Sequence[str]) -> list[Document]:
+    """Those that exist, in order of key."""
+    found = connection.execute(
+        "SELECT key, value, version FROM documents WHERE kind = ? AND key IN (SELECT value FROM json_each(?)) "
+        "ORDER BY key",
+        (kind, json.dumps(list(keys))),
+    )
+    return [_document(row) for row in found]
+
+
 def write(
     connection: sqlite3.Connection, kind: str, key: str, value: JsonObject, expect: int | None = None
 ) -> int | None:

@@ -7,14 +7,17 @@ none of their own.
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from anamnesis.contracts.episodes import CountBy, Episode, EpisodeStats
+import orjson
+
+from anamnesis.contracts.base import JsonObject
+from anamnesis.contracts.episodes import Amended, Amendment, CountBy, Episode, EpisodeStats
 from anamnesis.kit.errors import Conflict, NotFound
-from services.memory.stores import rows, vector_sql
+from services.memory.stores import amending, rows, vector_sql
 from services.memory.stores.base import IN_A_CIRCLE, SCAN_BYTES, Filter, Inserted
 from services.memory.stores.columns import milliseconds, moment
-from services.memory.stores.index import Change, Drop, Mark, Put
+from services.memory.stores.index import Change, Drop, Mark, Put, Retag
 from services.memory.stores.rows import Parameter, Prepared
 
 _COLUMNS = (
@@ -94,6 +97,53 @@ def _belongings(
         vector_sql.keep(connection, changes, kept.embedding_model, number, item.vectors)
         vectors[kept.embedding_model] = item.vectors
     changes.append(Put(rows.index_row(number, item, superseded), vectors))
+
+
+def amend(connection: sqlite3.Connection, changes: list[Change], amendments: Sequence[Amendment]) -> list[Amended]:
+    """Change tags and places, in order. Raises `Invalid` for too many tags; the transaction then goes with it."""
+    results: list[Amended] = []
+    for one in amendments:
+        row = connection.execute("SELECT number, body FROM episodes WHERE episode_id = ?", (one.episode_id,)).fetchone()
+        if row is None:
+            results.append(Amended(episode_id=one.episode_id, found=False))
+            continue
+        number, body = row
+        fields: JsonObject = orjson.loads(body)
+        former = tuple(cast(list[str], fields["tags"]))
+        tags = amending.tags(former, one)
+        source = cast(JsonObject, fields["source"])
+        changed = {**source, **amending.source(one)}
+        if changed != source or tags != former:
+            fields |= {"source": changed, "tags": list(tags)}
+            connection.execute("UPDATE episodes SET body = ? WHERE number = ?", (orjson.dumps(fields), number))
+        if tags != former:
+            connection.executemany(
+                "DELETE FROM tags WHERE tag = ? AND number = ?", [(tag, number) for tag in former if tag not in tags]
+            )
+            connection.executemany("INSERT OR IGNORE INTO tags VALUES (?, ?)", [(tag, number) for tag in tags])
+            changes.append(Retag(number, former, tags))
+        results.append(Amended(episode_id=one.episode_id, found=True, tags=tags))
+    return results
+
+
+def join(
+    connection: sqlite3.Connection, changes: list[Change], items: Sequence[tuple[Prepared, Mapping[str, str]]]
+) -> list[bool]:
+    """Add each record, and mark its members as superseded by it, where all of them are as they were."""
+    results: list[bool] = []
+    for item, members in items:
+        found = dict(
+            connection.execute(
+                "SELECT episode_id, content_hash FROM episodes "
+                "WHERE episode_id IN (SELECT value FROM json_each(?)) AND superseded_by IS NULL",
+                (rows.listed(list(members)),),
+            ).fetchall()
+        )
+        done = found == members and insert(connection, changes, [item])[0].created
+        if done:
+            supersede(connection, changes, list(members), item.episode.episode_id)
+        results.append(done)
+    return results
 
 
 def get(connection: sqlite3.Connection, episode_ids: Sequence[str], active: str | None) -> dict[str, Episode]:
@@ -232,6 +282,12 @@ def supersede(connection: sqlite3.Connection, changes: list[Change], episode_ids
     ).fetchall()
     changes.extend(Mark(number, superseded=by is not None) for (number,) in numbers)
     return len(numbers)
+
+
+def superseded_by(connection: sqlite3.Connection, episode_id: str) -> list[str]:
+    """Ids of those that this one supersedes, in order."""
+    found = connection.execute("SELECT episode_id FROM episodes WHERE superseded_by = ? ORDER BY 1", (episode_id,))
+    return [name for (name,) in found]
 
 
 def _successors(connection: sqlite3.Connection, episode_id: str) -> set[str]:

@@ -52,6 +52,14 @@ class Mark(NamedTuple):
     superseded: bool
 
 
+class Retag(NamedTuple):
+    """An episode has other tags now; all else of it is as it was."""
+
+    number: int
+    former: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
 class Embed(NamedTuple):
     """An episode has these vectors by this model."""
 
@@ -66,8 +74,10 @@ class Reset(NamedTuple):
     model: str
 
 
-Change = Put | Drop | Mark | Embed | Reset
+Change = Put | Drop | Mark | Retag | Embed | Reset
 """What a committed write did; episodes are known by their number in the database."""
+
+_OfVectors = Put | Drop | Embed
 
 
 @dataclass(frozen=True)
@@ -126,7 +136,7 @@ class _Loading:
     """A model whose vectors are being read while writes go on."""
 
     touched: set[int] = field(default_factory=set)
-    """Numbers written since: what is read of them is older than what the index has."""
+    """Numbers whose vectors were written since: what is read of them is older than what the index has."""
 
 
 class MemoryIndex:
@@ -150,7 +160,7 @@ class MemoryIndex:
             return
         with self._lock:
             for loading in self._loading.values():
-                loading.touched.update(_number(change) for change in changes if not isinstance(change, Reset))
+                loading.touched.update(_number(change) for change in changes if isinstance(change, _OfVectors))
             self._frame = self._compacted(self._next(self._frame, changes))
 
     def _next(self, frame: Frame, changes: Sequence[Change]) -> Frame:
@@ -159,6 +169,7 @@ class MemoryIndex:
         vectors: dict[str, dict[int, Vectors]] = {model: {} for model in frame.matrices}
         dying: set[int] = set()
         marks: dict[int, bool] = {}
+        retagged: dict[int, Retag] = {}
         for change in changes:
             if isinstance(change, Reset):
                 vectors.pop(change.model, None)
@@ -182,6 +193,12 @@ class MemoryIndex:
                 del self._slots[change.number]
             elif isinstance(change, Mark):
                 marks[slot] = change.superseded
+            elif isinstance(change, Retag):
+                if slot >= n:
+                    added[slot - n] = added[slot - n]._replace(tags=change.tags)
+                else:
+                    before = retagged.get(slot, change)
+                    retagged[slot] = change._replace(former=before.former)
             elif change.model in vectors:
                 vectors[change.model][slot] = change.vectors
 
@@ -196,7 +213,9 @@ class MemoryIndex:
             alive[list(dying)] = False
         lengths = columns.length
         terms = Segment.of_packed(range(n, columns.n), [row.terms for row in added])
-        tags = Segment.of_tags((slot, tag) for slot, row in enumerate(added, start=n) for tag in row.tags)
+        lost = [(slot, tag) for slot, one in retagged.items() for tag in one.former if tag not in one.tags]
+        won = [(slot, tag) for slot, one in retagged.items() for tag in one.tags if tag not in one.former]
+        tags = Segment.of_tags([*won, *((slot, tag) for slot, row in enumerate(added, start=n) for tag in row.tags)])
         return Frame(
             columns=columns,
             alive=alive,
@@ -204,7 +223,7 @@ class MemoryIndex:
             living=frame.living + len(added) - len(dying),
             length=frame.length + int(lengths[n : columns.n].sum()) - sum(int(lengths[slot]) for slot in dying),
             terms=postings.joined(frame.terms, terms, self._small),
-            tags=postings.joined(frame.tags, tags, self._small),
+            tags=postings.joined(postings.without(frame.tags, lost), tags, self._small),
             matrices={
                 model: matrix.without(sorted(slot for slot in dying if slot < n)).extended(
                     columns.n, [(slot, windows) for slot, windows in vectors[model].items() if slot not in dying]
@@ -348,7 +367,7 @@ class MemoryIndex:
         return found
 
 
-def _number(change: Put | Drop | Mark | Embed) -> int:
+def _number(change: Put | Drop | Mark | Retag | Embed) -> int:
     return change.row.number if isinstance(change, Put) else change.number
 
 

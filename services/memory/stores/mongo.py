@@ -19,7 +19,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import PyMongoError
 
 from anamnesis.contracts.base import JsonObject
-from anamnesis.contracts.episodes import CountBy, Episode, EpisodeStats, ForgetProof
+from anamnesis.contracts.episodes import Amended, Amendment, CountBy, Episode, EpisodeStats, ForgetProof
 from anamnesis.contracts.insight import Bucket, TimelinePoint
 from anamnesis.kit.errors import Invalid, Unavailable
 from services.memory.stores import mongo_documents as documents
@@ -32,6 +32,7 @@ from services.memory.stores.base import (
     Edit,
     Filter,
     Inserted,
+    Joining,
     Openings,
     Record,
     Removal,
@@ -202,6 +203,22 @@ class MongoStore:
                 self._remember(record, superseded, rewritten=True)
         return [record.episode.episode_id in found for record in batch]
 
+    async def amend(self, amendments: Sequence[Amendment]) -> list[Amended]:
+        done = await self._transact(lambda places, session: mongo_write.amend(places, amendments, session))
+        await self._read_back(done.retagged)
+        return done.results
+
+    async def join(self, joinings: Sequence[Joining]) -> list[bool]:
+        await self._prepare_for([one.record for one in joinings])
+        return [await self._join(one) for one in joinings]
+
+    async def _join(self, joining: Joining) -> bool:
+        done = await self._transact(lambda places, session: mongo_write.join(places, joining, session))
+        if done:
+            self._remember(joining.record, False)
+            await self._read_back(list(joining.members))
+        return done
+
     async def remove(self, removal: Removal) -> tuple[int, int]:
         gone, windows, freed = await self._transact(
             lambda places, session: mongo_write.remove(places, removal, session), long=True
@@ -214,6 +231,12 @@ class MongoStore:
         changed = await self._transact(lambda places, session: mongo_write.supersede(places, episode_ids, by, session))
         await self._read_back(changed)
         return len(changed)
+
+    async def superseded_by(self, episode_id: str) -> list[str]:
+        with within(READ_SECONDS):
+            query: Stored = {"superseded": True, "superseded_by": episode_id}
+            found = await self._of(EPISODES).find(query, {"_id": 1}, sort=[("_id", ASCENDING)]).to_list()
+        return [cast(str, one["_id"]) for one in found]
 
     async def record_hits(self, hits: Mapping[str, int], at: datetime) -> None:
         updates = [
@@ -481,6 +504,10 @@ class MongoStore:
     async def read(self, kind: str, key: str) -> Document | None:
         with within(READ_SECONDS):
             return await mongo_state.read(self._of(STATE), kind, key)
+
+    async def read_many(self, kind: str, keys: Sequence[str]) -> "list[Document]":
+        with within(READ_SECONDS):
+            return await mongo_state.read_many(self._of(STATE), kind, keys)
 
     async def write(self, kind: str, key: str, value: JsonObject, expect: int | None = None) -> int | None:
         await self._lease.ensure()

@@ -25,6 +25,12 @@ async def read(state: State, kind: str, key: str) -> Document | None:
     return None if found is None else _document(found)
 
 
+async def read_many(state: State, kind: str, keys: Sequence[str]) -> list[Document]:
+    """Those that exist, in order of key."""
+    query: Stored = {"_id": {"$in": [_id(kind, key) for key in keys]}}
+    return [_document(found) async for found in state.find(query, sort=[("key", ASCENDING)])]
+
+
 async def write(state: State, kind: str, key: str, value: JsonObject, expect: int | None) -> int | None:
     """Write, if the version is the expected one (0 = there is none; none = any); the new version, or none."""
     place: Stored = {"_id": _id(kind, key)}

@@ -7,16 +7,17 @@ two statements leaves what was there before. Functions here may run more than on
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
-from pymongo import UpdateOne
+from pymongo import UpdateMany, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 
+from anamnesis.contracts.episodes import Amended, Amendment
 from anamnesis.kit.errors import Conflict, NotFound
+from services.memory.stores import amending, mongo_state
 from services.memory.stores import mongo_documents as documents
-from services.memory.stores import mongo_state
-from services.memory.stores.base import BLOCKLIST, IN_A_CIRCLE, USEFULNESS, Inserted, Record, Removal, Vectors
+from services.memory.stores.base import BLOCKLIST, IN_A_CIRCLE, USEFULNESS, Inserted, Joining, Record, Removal, Vectors
 from services.memory.stores.mongo_documents import Stored
 
 MOST_BYTES = 16_000_000
@@ -122,6 +123,58 @@ async def replace(places: Places, batch: Sequence[Record], session: Session) -> 
     marked = [{**row, "superseded": found[cast(str, row["episode_id"])]} for row in rows]
     await _add_windows(places, records, marked, session)
     return found
+
+
+class Amending(NamedTuple):
+    """What amendments did."""
+
+    results: list[Amended]
+    retagged: list[str]
+    """Episodes with other tags now."""
+
+
+async def amend(places: Places, amendments: Sequence[Amendment], session: Session) -> Amending:
+    """Change tags and places, in the episodes and in the filter field of their windows, in order."""
+    ids = list({one.episode_id for one in amendments})
+    present = {
+        cast(str, found["_id"]): tuple(cast(list[str], found["tags"]))
+        async for found in places.episodes.find({"_id": {"$in": ids}}, {"tags": 1}, session=session)
+    }
+    tags = dict(present)
+    updates: list[UpdateOne] = []
+    results: list[Amended] = []
+    for one in amendments:
+        if one.episode_id not in tags:
+            results.append(Amended(episode_id=one.episode_id, found=False))
+            continue
+        tags[one.episode_id] = amended = amending.tags(tags[one.episode_id], one)
+        fields = {f"source.{name}": value for name, value in amending.source(one).items()}
+        updates.append(UpdateOne({"_id": one.episode_id}, {"$set": {"tags": list(amended), **fields}}))
+        results.append(Amended(episode_id=one.episode_id, found=True, tags=amended))
+    if updates:
+        await places.episodes.bulk_write(updates, session=session)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for episode_id, amended in tags.items():
+        if amended != present[episode_id]:
+            alike.setdefault(amended, []).append(episode_id)
+    if alike:
+        retag = [UpdateMany({"episode_id": {"$in": of}}, {"$set": {"tags": list(one)}}) for one, of in alike.items()]
+        for windows in places.windows.values():
+            await windows.bulk_write(retag, session=session)
+    return Amending(results, [episode_id for of in alike.values() for episode_id in of])
+
+
+async def join(places: Places, joining: Joining, session: Session) -> bool:
+    """Add the record, and mark its members as superseded by it, where all of them are as they were."""
+    query: Stored = {"_id": {"$in": list(joining.members)}, "superseded": False}
+    found = {
+        cast(str, one["_id"]): cast(str, one["content_hash"])
+        async for one in places.episodes.find(query, {"content_hash": 1}, session=session)
+    }
+    if found != joining.members or not (await insert(places, [joining.record], session))[0].created:
+        return False
+    await mark(places, list(joining.members), joining.record.episode.episode_id, session)
+    return True
 
 
 async def remove(places: Places, removal: Removal, session: Session) -> tuple[int, int, list[str]]:

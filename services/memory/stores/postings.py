@@ -104,7 +104,19 @@ class Segment:
 
     def moved(self, to: Slots) -> "Segment":
         """The same postings with slot s at to[s]; those with to[s] < 0 are left out, as are terms without any."""
-        slots = to[self.slots]
+        return self._left(to[self.slots])
+
+    def without(self, pairs: Mapping[int, Sequence[int]]) -> "Segment":
+        """Without the postings of these slots, by term."""
+        slots = self.slots.copy()
+        terms = np.fromiter(pairs, dtype=np.uint64, count=len(pairs))
+        lists = list(pairs.values())
+        for place, first, last in self.spans(terms):
+            slots[first:last][np.isin(slots[first:last], lists[place])] = -1
+        return self._left(slots)
+
+    def _left(self, slots: Slots) -> "Segment":
+        """The same postings at these slots; those below 0 are left out, as are terms without any."""
         kept = slots >= 0
         counts = np.add.reduceat(kept, self.starts[:-1], dtype=np.int64) if len(self) else np.zeros(0, np.int64)
         used = counts > 0
@@ -154,6 +166,14 @@ def joined(segments: Segments, added: Segment, small: int = SMALL) -> Segments:
         last = parts.pop()
         parts[-1] = _merged(parts[-1], last)
     return tuple(parts)
+
+
+def without(segments: Segments, tags: Iterable[tuple[int, str]]) -> Segments:
+    """The segments without these (slot, tag) pairs, in time linear in the postings."""
+    pairs: dict[int, list[int]] = {}
+    for slot, tag in tags:
+        pairs.setdefault(key(tag), []).append(slot)
+    return tuple(left for one in segments if len(left := one.without(pairs))) if pairs else segments
 
 
 def flags(segments: Segments, term: int, n: int) -> Flags:

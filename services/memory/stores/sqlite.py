@@ -14,7 +14,7 @@ from sqlite3 import Connection
 from typing import TypeVar
 
 from anamnesis.contracts.base import JsonObject
-from anamnesis.contracts.episodes import Episode, EpisodeStats, ForgetProof
+from anamnesis.contracts.episodes import Amended, Amendment, Episode, EpisodeStats, ForgetProof
 from anamnesis.contracts.insight import Bucket, TimelinePoint
 from anamnesis.kit.errors import Busy, Invalid, Unavailable
 from services.memory.stores import document_sql, episode_sql, rows, vector_sql
@@ -27,6 +27,7 @@ from services.memory.stores.base import (
     Edit,
     Filter,
     Inserted,
+    Joining,
     Openings,
     Record,
     Removal,
@@ -114,6 +115,13 @@ class SqliteStore:
         items = await self._compute(lambda: [rows.prepared(record) for record in records])
         return await self._write(lambda connection, changes: episode_sql.replace(connection, changes, items))
 
+    async def amend(self, amendments: Sequence[Amendment]) -> list[Amended]:
+        return await self._write(lambda connection, changes: episode_sql.amend(connection, changes, amendments))
+
+    async def join(self, joinings: Sequence[Joining]) -> list[bool]:
+        items = await self._compute(lambda: [(rows.prepared(one.record), one.members) for one in joinings])
+        return await self._write(lambda connection, changes: episode_sql.join(connection, changes, items))
+
     async def get(self, episode_ids: Sequence[str]) -> dict[str, Episode]:
         return await self._read(lambda connection: episode_sql.get(connection, episode_ids, self._active))
 
@@ -172,6 +180,9 @@ class SqliteStore:
         return await self._write(
             lambda connection, changes: episode_sql.supersede(connection, changes, episode_ids, by)
         )
+
+    async def superseded_by(self, episode_id: str) -> list[str]:
+        return await self._read(lambda connection: episode_sql.superseded_by(connection, episode_id))
 
     async def record_hits(self, hits: Mapping[str, int], at: datetime) -> None:
         """Durable when it returns, like every write, but it waits up to `linger` seconds to share a commit.
@@ -277,6 +288,9 @@ class SqliteStore:
 
     async def read(self, kind: str, key: str) -> Document | None:
         return await self._read(lambda connection: document_sql.read(connection, kind, key))
+
+    async def read_many(self, kind: str, keys: Sequence[str]) -> list[Document]:
+        return await self._read(lambda connection: document_sql.read_many(connection, kind, keys))
 
     async def write(self, kind: str, key: str, value: JsonObject, expect: int | None = None) -> int | None:
         return await self._write(lambda connection, _: document_sql.write(connection, kind, key, value, expect))

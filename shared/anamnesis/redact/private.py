@@ -5,14 +5,21 @@ from anamnesis.redact.blocks import begins_line, find_blocks, outside, tag_patte
 _TAGS = tag_pattern(["private"])
 
 
-def drop_private(text: str) -> tuple[str, int]:
-    """The text without its private blocks (nested ones included), and how many went.
+def drop_private(text: str, keep_lines: bool = False) -> tuple[str, int]:
+    """The text without its private blocks (nested ones included), and how many went; with `keep_lines` their newlines
+    stay.
 
     A block that is not closed reaches to the end of the text if its tag begins a line; elsewhere it is talk about
     the tag.
     """
     blocks = find_blocks(text, _TAGS, nested=True, endless=begins_line)
-    return (_join(outside(text, blocks)), len(blocks)) if blocks else (text, 0)
+    if not blocks:
+        return text, 0
+    pieces = outside(text, blocks)
+    if keep_lines:
+        lines = ["\n" * text.count("\n", start, end) for start, end in blocks]
+        pieces = [part for pair in zip(pieces, [*lines, ""], strict=True) for part in pair]
+    return _join(pieces), len(blocks)
 
 
 def _join(pieces: list[str]) -> str:

@@ -30,16 +30,17 @@ class Redacted:
         return sum(self.counts.values())
 
 
-def redact(text: str, entropy: bool = False) -> Redacted:
+def redact(text: str, entropy: bool = False, keep_lines: bool = False) -> Redacted:
     """Replace every secret by `[REDACTED:kind]` and drop `<private>` blocks.
 
     Redacting a redacted text changes nothing. With `entropy`, runs that look random are replaced
-    as well; that finds unknown kinds of keys, and now and then an innocent id.
+    as well; that finds unknown kinds of keys, and now and then an innocent id. With `keep_lines` as many
+    newlines are left as were taken out, so that every line keeps its number.
     """
     counts: Counter[str] = Counter()
     for _ in range(_MAX_PASSES):
         # Removing one secret can join or uncover another, so go on until a pass finds nothing.
-        found = _pass(text, entropy)
+        found = _pass(text, entropy, keep_lines)
         if not found.counts:
             break
         text = found.text
@@ -47,12 +48,12 @@ def redact(text: str, entropy: bool = False) -> Redacted:
     return Redacted(text, counts)
 
 
-def _pass(text: str, entropy: bool) -> Redacted:
+def _pass(text: str, entropy: bool, keep_lines: bool) -> Redacted:
     counts: Counter[str] = Counter()
     flat = text.encode("ascii", "replace")
     low = flat.lower()
     if b"<private" in low:
-        text, dropped = drop_private(text)
+        text, dropped = drop_private(text, keep_lines)
         counts["private"] += dropped
         flat = text.encode("ascii", "replace")
         low = flat.lower()
@@ -72,7 +73,8 @@ def _pass(text: str, entropy: bool) -> Redacted:
     for start, end, kind in _joined(spans):
         if flat[start:end].startswith(MARK) and MARKER.fullmatch(text, start, end):
             continue
-        pieces += (text[at:start], f"[REDACTED:{kind}]")
+        lines = "\n" * flat.count(b"\n", start, end) if keep_lines else ""
+        pieces += (text[at:start], f"[REDACTED:{kind}]{lines}")
         at = end
         counts[kind] += 1
     pieces.append(text[at:])

@@ -330,6 +330,25 @@ def test_redacting_twice_changes_nothing(text: str, entropy: bool) -> None:
     assert not twice.counts
 
 
+@settings(max_examples=200, deadline=None)
+@given(_pieces, st.booleans())
+def test_lines_keep_their_numbers_where_that_is_wanted(text: str, entropy: bool) -> None:
+    """As many newlines stay as there were, and nothing that redaction would find is left."""
+    kept = redact(text, entropy, keep_lines=True)
+    assert kept.text.count("\n") == text.count("\n")
+    again = redact(kept.text, entropy, keep_lines=True)
+    assert (again.text, again.total) == (kept.text, 0)
+    assert redact(kept.text, entropy).text == kept.text
+
+
+def test_what_follows_a_key_stays_on_its_line() -> None:
+    """A private key and a private block of several lines leave their lines behind."""
+    found = redact(f"one\n{PEM}\ntwo <private>a\nb\nc</private>three\nend", keep_lines=True)
+    lines = f"one\n{PEM}\ntwo <private>a\nb\nc</private>three\nend".split("\n")
+    assert found.text.split("\n")[lines.index("end")] == "end"
+    assert "BEGIN" not in found.text
+
+
 @settings(max_examples=100, deadline=None)
 @given(_pieces)
 def test_counts_say_what_was_done(text: str) -> None:

@@ -9,6 +9,7 @@ from anamnesis.contracts.episodes import (
     MAX_PLACE,
     MAX_RAW,
     MAX_SUMMARY,
+    Amendment,
     Episode,
     EpisodeCreate,
     EpisodePatch,
@@ -173,3 +174,35 @@ async def test_an_import_leaves_nothing_superseded_by_nothing(door: Door) -> Non
         await importer.finish()
     kept = await door.store.get(["a", "b", "c", "later"])
     assert [kept[name].superseded_by for name in sorted(kept)] == ["later", None, "there", None]
+
+
+async def test_amendments_pass_the_door(door: Door) -> None:
+    """Tags and paths of an amendment hold no secret, and a tag that was redacted is removed by its own name."""
+    secret = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5"
+    await door.write([EpisodeCreate(episode_id="a", instance="i", project="p", summary="One.")])
+    [done] = await door.amend([Amendment(episode_id="a", add_tags=(f"key {secret}", "x"), path=f"/home/{secret}/a.md")])
+    kept = (await door.store.get(["a"]))["a"]
+    assert done.tags == kept.tags
+    assert len(kept.tags) == 2
+    assert secret not in kept.model_dump_json()
+    [done] = await door.amend([Amendment(episode_id="a", remove_tags=(f"key {secret}",))])
+    assert done.tags == ("x",)
+
+
+async def test_an_amendment_outlives_a_writer_that_was_first(door: Door) -> None:
+    """A tag added while an update of the same episode is being embedded is there afterwards."""
+    embedder = door.embedder
+    assert isinstance(embedder, OneVector)
+    create = EpisodeCreate(episode_id="a", instance="i", project="p", summary="One.")
+    await door.write([create])
+    embedder.asked.clear()
+    embedder.go_on.clear()
+    writing = asyncio.create_task(door.write([create.model_copy(update={"summary": "One, and more."})], "update"))
+    await embedder.asked.wait()
+    amending = asyncio.create_task(door.amend([Amendment(episode_id="a", add_tags=("kept",))]))
+    await asyncio.sleep(0.05)
+    assert not amending.done()
+    embedder.go_on.set()
+    await asyncio.gather(writing, amending)
+    kept = (await door.store.get(["a"]))["a"]
+    assert (kept.summary, kept.tags) == ("One, and more.", ("kept",))

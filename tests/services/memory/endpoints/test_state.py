@@ -151,3 +151,19 @@ async def test_a_setting_holds_no_secret(client: httpx.AsyncClient, store: Inter
     assert kept["run_id"] == value["run_id"]
     assert kept["weights"].items() >= {"dense": 0.25, "on": True, "none": None}.items()
     assert (kept["empty"], kept["private"]) == ("", "(private)")
+
+
+async def test_documents_are_read_by_key(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The named ones that exist, of this namespace alone; more than an answer holds is 413 with what to do."""
+    path = "/api/state/offsets/summaries"
+    written = {f"k{number}": {"n": number} for number in range(250)}
+    assert (await client.put(path, json={"documents": written})).status_code == 200
+    await client.put("/api/state/offsets/summaries2", json={"documents": {"k300": {}}})
+    keys = [f"k{number}" for number in range(0, 302, 2)]
+    found = await client.post(f"{path}/read", json={"keys": [*keys, "k0"]})
+    assert found.json() == {"documents": {key: written[key] for key in keys if key in written}}
+    assert (await client.post(f"{path}/read", json={"keys": []})).status_code == 422
+    monkeypatch.setattr(state, "MAX_ANSWER", 100)
+    refused = await client.post(f"{path}/read", json={"keys": keys})
+    assert refused.status_code == 413
+    assert "fewer keys" in refused.json()["error"]["message"]

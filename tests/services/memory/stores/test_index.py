@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from services.memory.stores import postings
 from services.memory.stores.base import CandidateQuery, Candidates, Filter, Record, Vectors
 from services.memory.stores.columns import Row, milliseconds, moment
-from services.memory.stores.index import Change, Drop, Embed, Mark, MemoryIndex, Put, Reset
+from services.memory.stores.index import Change, Drop, Embed, Mark, MemoryIndex, Put, Reset, Retag
 from services.memory.stores.matrix import Matrix
 from services.memory.stores.rows import index_row, prepared
 from tests.contract.oracle import expected
@@ -101,6 +101,15 @@ class IndexMachine(RuleBasedStateMachine):
             by = "ep_other" if superseded else None
             self.kept[number] = record._replace(episode=record.episode.model_copy(update={"superseded_by": by}))
         self.waiting.append(Mark(number, superseded))
+
+    @rule(number=st.integers(1, 12), tags=st.sets(st.sampled_from(["red", "green"])).map(sorted).map(tuple))
+    def retag(self, number: int, tags: tuple[str, ...]) -> None:
+        former: tuple[str, ...] = ()
+        if number in self.kept:
+            record = self.kept[number]
+            former = record.episode.tags
+            self.kept[number] = record._replace(episode=record.episode.model_copy(update={"tags": tags}))
+        self.waiting.append(Retag(number, former, tags))
 
     @rule(number=st.integers(1, 12), windows=st.integers(1, 3), seed=st.integers(0, 99))
     def embed(self, number: int, windows: int, seed: int) -> None:
@@ -194,6 +203,17 @@ def test_loading_a_model_while_others_write() -> None:
         "ep_2": pytest.approx(-1, abs=1e-5),
         "ep_9": pytest.approx(1, abs=1e-5),
     }
+
+
+def test_a_load_brings_the_vectors_of_what_changed_otherwise() -> None:
+    """An episode that was superseded or tagged while a model was loaded has its vectors afterwards."""
+    index = MemoryIndex()
+    index.apply([Put(_row(number, make_record(f"ep_{number}")), {}) for number in range(3)])
+    index.begin(MODEL, DIMENSION, 3)
+    index.apply([Mark(0, True), Retag(1, (), ("new",))])
+    index.fill(MODEL, [(number, make_vectors("question")) for number in range(3)])
+    index.finish(MODEL)
+    assert [one.dense for one in _ask(index).found] == [pytest.approx(1, abs=1e-5)] * 3
 
 
 def test_a_reset_model_takes_no_part() -> None:

@@ -50,8 +50,8 @@ class Scan:
     """By source: why it could not be looked at, or not as a whole; what to do about it."""
     unseen: dict[str, list[str]] = field(default_factory=dict)
     """By source that was looked at: directories of it that could not be seen."""
-    directories: list[str] = field(default_factory=list)
-    """All that were looked into."""
+    directories: "dict[str, Active]" = field(default_factory=dict)
+    """All that were looked into, with what is meant there."""
     stopped: bool = False
     """Whether it ended before all was seen."""
     only: frozenset[str] | None = None
@@ -67,6 +67,18 @@ class Scan:
             return False
         return not any(is_below(path, directory) for directory in self.unseen[source])
 
+    def concerns(self, path: str) -> bool:
+        """Whether a file may be meant, whether it existed at the scan or not; by its name alone."""
+        directory, _, name = path.rpartition("/")
+        active = self.directories.get(directory or "/")
+        if active is None or is_forbidden_file(name):
+            return False
+        extension = extension_of(name)
+        name_plain = plain(name)
+        return noise(name, extension) is None and any(
+            names is None or names.match(name_plain) for _, names in active.candidates(extension, True)
+        )
+
 
 class _Place(NamedTuple):
     """A project, and where in a path the part begins that is relative to it."""
@@ -80,14 +92,14 @@ class _Step(NamedTuple):
 
     path: str
     depth: int
-    active: "_Active"
+    active: "Active"
     ignore: Ignore | None
     git: _Place | None
     deep: _Place | None
     first: _Place
 
 
-class _Active:
+class Active:
     """The sources that mean something at some place, and what of each file's name they ask."""
 
     __slots__ = ("_by_extension", "items", "wants_gitignore")
@@ -160,7 +172,7 @@ class _Walk:
         self._overlapping = any(is_below(one, other) for at, other in enumerate(paths) for one in paths[at + 1 :])
         self._known: dict[tuple[int, int], tuple[int, int]] = {}
         """Of files that may be met twice: the place in the list, and the order of the source."""
-        self._actives: dict[tuple[tuple[int, int], ...], _Active] = {}
+        self._actives: dict[tuple[tuple[int, int], ...], Active] = {}
 
     def run(self) -> Scan:
         result = self._result
@@ -208,7 +220,7 @@ class _Walk:
         names = {entry.name for entry in entries}
         if depth and not MARKS.isdisjoint(names):
             return
-        self._result.directories.append(path)
+        self._result.directories[path] = active
         if ".git" in names and depth and (found := ignoring.repository(path, base.boundary)) is not None:
             git = _Place(found.name, len(path) + 1)
             ignore = ignoring.rooted(found)
@@ -242,8 +254,7 @@ class _Walk:
                         )
                     )
                     continue
-                dot = name.rfind(".")
-                extension = name[dot:].lower() if dot > 0 else ""
+                extension = extension_of(name)
                 candidates = active.candidates(extension, docker)
                 if candidates:
                     self._file(base, step, entry, extension, candidates, ignore, git, deep, relative_from)
@@ -253,8 +264,8 @@ class _Walk:
                 self._miss(reason_of(error), prefix + name, active)
 
     def _enter(
-        self, path: str, name: str, parent: str, active: _Active, ignore: Ignore | None, relative_from: int
-    ) -> _Active | None:
+        self, path: str, name: str, parent: str, active: Active, ignore: Ignore | None, relative_from: int
+    ) -> Active | None:
         if not self._concerned(path):
             return None
         hidden = name.startswith(".")
@@ -369,11 +380,11 @@ class _Walk:
             self._known[key] = (len(files), target.order)
         files.append(file)
 
-    def _active(self, items: list[tuple[Target, State | None]]) -> _Active:
+    def _active(self, items: list[tuple[Target, State | None]]) -> Active:
         key = tuple((id(target), id(state)) for target, state in items)
         known = self._actives.get(key)
         if known is None:
-            known = self._actives[key] = _Active(tuple(items))
+            known = self._actives[key] = Active(tuple(items))
         return known
 
     def _concerned(self, path: str) -> bool:
@@ -383,7 +394,7 @@ class _Walk:
             return True
         return path in self._leading or any(is_below(path, one) for one in only)
 
-    def _miss(self, reason: str, path: str, active: _Active) -> None:
+    def _miss(self, reason: str, path: str, active: Active) -> None:
         self._result.errors[reason] += 1
         self._note(reason, path)
         for target, _ in active.items:
@@ -399,7 +410,7 @@ class _Walk:
             known.append(printable(path))
 
 
-def _is_project(active: _Active) -> bool:
+def _is_project(active: Active) -> bool:
     return any(target.kind is SourceKind.DEEP and state is not None and state.whole for target, state in active.items)
 
 
@@ -410,6 +421,12 @@ def _parents(path: str) -> list[str]:
         out.append(path[:at])
         at = path.find("/", at + 1)
     return out
+
+
+def extension_of(name: str) -> str:
+    """`.md` of `README.MD`; a name that only begins with a dot has none."""
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > 0 else ""
 
 
 def printable(path: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from services.console.commands import asking, connecting, episodes, ingesting, keys
+from services.console.commands import asking, connecting, episodes, ingesting, keys, pushing
 from services.console.commands.running import Given
 
 HELP = """A memory that lasts for language-model assistants.
@@ -46,6 +46,8 @@ keys_app = typer.Typer(
 )
 for command in (
     ingesting.ingest,
+    pushing.push,
+    pushing.upload,
     asking.recall,
     asking.status,
     asking.reembed,

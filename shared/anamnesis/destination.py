@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -19,12 +19,13 @@ from anamnesis.contracts.episodes import (
     BatchResult,
     Changed,
     EpisodeBatch,
+    EpisodeCreate,
     SupersedeRequest,
     UnsupersedeRequest,
 )
 from anamnesis.contracts.state import AllDocuments, Documents, Keys
 from anamnesis.kit.client import ServiceClient
-from anamnesis.kit.errors import AnamnesisError, Unavailable
+from anamnesis.kit.errors import AnamnesisError, BadRequest, DeadlineExceeded, Invalid, TooLarge, Unavailable
 
 PUSH = 600.0  # seconds for the answer to one batch; embedding a full one on a slow machine takes minutes
 STATE = 30.0  # seconds for the answer to reading or writing marks
@@ -151,11 +152,35 @@ class HttpDestination:
                 return given
 
 
+Refusals = dict[str, AnamnesisError]
+"""Ids of episodes that memory would not take, and why."""
+
+
+async def push_what_fits(
+    destination: Destination, episodes: Sequence[EpisodeCreate], on_conflict: Literal["skip", "update"]
+) -> tuple[BatchResult, Refusals]:
+    """Send a batch; what the service will not take is found by halving."""
+    if not episodes:
+        return BatchResult(results=()), {}
+    try:
+        return await destination.push(EpisodeBatch(episodes=tuple(episodes), on_conflict=on_conflict)), {}
+    except DeadlineExceeded:  # a large model on a small machine: less at a time
+        if len(episodes) == 1:
+            raise
+    except (Invalid, TooLarge, BadRequest) as error:
+        if len(episodes) == 1:
+            return BatchResult(results=()), {episodes[0].episode_id or "": error}
+    half = len(episodes) // 2
+    first, refused = await push_what_fits(destination, episodes[:half], on_conflict)
+    second, also = await push_what_fits(destination, episodes[half:], on_conflict)
+    return BatchResult(results=first.results + second.results), refused | also
+
+
 def _parts(marks: Mapping[str, JsonObject]) -> Iterator[dict[str, JsonObject]]:
     part: dict[str, JsonObject] = {}
     size = 0
     for key, mark in marks.items():
-        length = len(str(mark.get("weights", ""))) + len(str(mark.get("seen", ""))) + 1024
+        length = sum(len(value if isinstance(value, str) else str(value)) for value in mark.values()) + 1024
         if part and (len(part) >= _MARKS or size + length > _MARK_CHARACTERS):
             yield part
             part, size = {}, 0

@@ -23,6 +23,8 @@ from anamnesis.transcripts.episodes import storable
 
 ON = "on:"
 """Begins the tags that name the machines on which a content lies."""
+OWN_TAGS = MAX_TAGS - 24
+"""Tags that an episode begins with at most: other machines and people add theirs."""
 DELETED = "deleted"
 """The tag of what no machine has any more."""
 TELLING = 300  # characters of the line that says what a part is about
@@ -62,11 +64,11 @@ def read_content(file: Found, limit: int) -> Content:
     """What a file holds. Raises `Refused`."""
     with opened(file) as descriptor:
         data = read(descriptor, limit)
-    # The ending decides how it is cut; two names with one ending are one content.
+    # The ending decides how it is cut, and an episode belongs to one project.
     name = file.path.rpartition("/")[2]
     ending = name.rpartition(".")[2].lower() if "." in name else ""
     digest = hashlib.sha256(data).digest()
-    return Content(data, identity_of(digest, f"{'document' if file.document else 'file'}:{ending}"))
+    return Content(data, identity_of(digest, f"{'document' if file.document else 'file'}:{ending}:{file.project}"))
 
 
 def make(file: Found, content: Content, tagger: Tagger, limits: Limits, entropy: bool) -> Made:
@@ -97,7 +99,7 @@ def make(file: Found, content: Content, tagger: Tagger, limits: Limits, entropy:
 
 def tags_of(file: Found, found: Sequence[str] = ()) -> tuple[str, ...]:
     """The machine first: whatever else there is, that one has to stay."""
-    return tuple(dict.fromkeys((on(file.instance), *_kind(file), *file.tags, *found)))[:MAX_TAGS]
+    return tuple(dict.fromkeys((on(file.instance), *_kind(file), *file.tags, *found)))[:OWN_TAGS]
 
 
 def on(instance: str) -> str:
@@ -127,7 +129,7 @@ def _episode(file: Found, identity: str, place: int, piece: Piece, raw: str, tag
     name = storable(file.relative)[:_NAME]
     return EpisodeCreate(
         episode_id=episode_id(identity, place),
-        timestamp=_moment(file.mtime_ns),
+        timestamp=moment(file.mtime_ns),
         instance=file.instance,
         project=file.project,
         summary=f"{name}: {section[:_NAME]}\n{about}" if section else f"{name}\n{about}",
@@ -181,7 +183,7 @@ def _without_secrets(document: Document, entropy: bool) -> "tuple[Document, str,
     return document._replace(title=clean(document.title), sections=tuple(sections)), text, counts
 
 
-def _moment(mtime_ns: int) -> datetime:
+def moment(mtime_ns: int) -> datetime:
     """When a file was written; where no calendar has that day, its beginning."""
     try:
         return datetime.fromtimestamp(mtime_ns / 1e9, UTC)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from anamnesis.contracts.episodes import BatchResult, EpisodeBatch, EpisodeCreate, WriteStatus
-from anamnesis.destination import Destination
-from anamnesis.kit.errors import AnamnesisError, BadRequest, DeadlineExceeded, Invalid, TooLarge
+from anamnesis.contracts.episodes import BatchResult, EpisodeCreate, WriteStatus
+from anamnesis.destination import Destination, Refusals, push_what_fits
+from anamnesis.kit.errors import Invalid
 from anamnesis.transcripts.episodes import Maker
 from anamnesis.transcripts.files import VANISHED, Found, Walk, walk
 from anamnesis.transcripts.marks import Ledger, Mark, inherited, key, short
@@ -29,8 +29,6 @@ DRAIN = 10.0
 """Seconds that an interrupted run waits for the answers to what it has sent."""
 
 OnProgress = Callable[[Progress], None]
-Refusals = dict[str, AnamnesisError]
-"""Ids of episodes that memory would not take, and why."""
 
 
 @dataclass
@@ -160,7 +158,12 @@ class Sync:
                     not one.batch.episodes.keys().isdisjoint(batch.episodes) for one in sent
                 ):
                     await self._settle(run)
-                sent.append(_Sent(batch, asyncio.create_task(self._push(list(batch.episodes.values())))))
+                sent.append(
+                    _Sent(
+                        batch,
+                        asyncio.create_task(push_what_fits(self._destination, list(batch.episodes.values()), "update")),
+                    )
+                )
                 self._on_progress(progress)
             while sent:
                 await self._settle(run)
@@ -220,23 +223,6 @@ class Sync:
         self._on_progress(progress)
         if not run.taken and progress.refused >= BATCH_EPISODES:
             raise _takes_nothing(run)
-
-    async def _push(self, episodes: list[EpisodeCreate]) -> tuple[BatchResult, Refusals]:
-        """Send a batch; what the service will not take is found by halving."""
-        if not episodes:
-            return BatchResult(results=()), {}
-        try:
-            return await self._destination.push(EpisodeBatch(episodes=tuple(episodes), on_conflict="update")), {}
-        except DeadlineExceeded:  # a large model on a small machine: less at a time
-            if len(episodes) == 1:
-                raise
-        except (Invalid, TooLarge, BadRequest) as error:
-            if len(episodes) == 1:
-                return BatchResult(results=()), {episodes[0].episode_id or "": error}
-        half = len(episodes) // 2
-        first, refused = await self._push(episodes[:half])
-        second, also = await self._push(episodes[half:])
-        return BatchResult(results=first.results + second.results), refused | also
 
 
 def _takes_nothing(run: _UnderWay) -> Invalid:

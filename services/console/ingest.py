@@ -5,6 +5,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from anamnesis.transcripts.settings import ReadingSettings
 from anamnesis.transcripts.significance import Rules
 from anamnesis.transcripts.sync import Sync
 from services.console import output
+from services.console.spool import Noted, taken, usual
 
 EVERYTHING = Rules(min_said=0, min_unanswered=0, nods=False, commands=False)
 _WORDS = {
@@ -44,22 +46,34 @@ class Wishes(NamedTuple):
     everything: bool
     anew: bool
     as_json: bool
+    quiet: bool = False
 
 
 async def ingest(client: ServiceClient, settings: ReadingSettings, given: Sequence[Path], wishes: Wishes) -> None:
-    """Read what lies at the `given` paths; with none, what Claude Code has kept for this user."""
-    usual = () if given else default_roots(os.environ, Path.home())
-    paths = await asyncio.to_thread(lambda: [path for path in (*given, *usual) if path.expanduser().exists()])
+    """Read what lies at the `given` paths; with none, what Claude Code has kept for this user.
+
+    What hooks have noted meanwhile is read too, unless it is a hook that calls (`quiet`).
+    """
+    with nullcontext(Noted()) if wishes.quiet else taken(usual()) as noted:
+        await _read(client, settings, given, noted, wishes)
+
+
+async def _read(
+    client: ServiceClient, settings: ReadingSettings, given: Sequence[Path], noted: Noted, wishes: Wishes
+) -> None:
+    roots = default_roots(os.environ, Path.home()) if not given or noted.everything else ()
+    all_of_it = (*given, *roots, *noted.paths)
+    paths = await asyncio.to_thread(lambda: [path for path in all_of_it if path.expanduser().exists()])
     if missing := [str(path) for path in given if path not in paths]:
         raise BadRequest(f"there is nothing at {', '.join(missing)}")
     if not paths:
-        raise BadRequest(f"there are no transcripts at {' or '.join(map(str, usual))}; say where they are")
+        raise BadRequest(f"there are no transcripts at {' or '.join(map(str, roots))}; say where they are")
     rules = EVERYTHING if wishes.everything else settings.rules
     rules = rules._replace(exclude_projects=settings.ingest_exclude_projects + wishes.exclude)
     maker = Maker(Projects(), rules, settings.ingest_max_raw, settings.redact_entropy)
     seen = Counts()
     told = False
-    with _bar() as bar:
+    with _bar(wishes.quiet) as bar:
         task = bar.add_task("looking", total=None, counts="")
 
         def show(counts: Counts) -> None:
@@ -98,7 +112,7 @@ async def ingest(client: ServiceClient, settings: ReadingSettings, given: Sequen
             raise
     if wishes.as_json:
         output.lines([json.dumps(report(counts), indent=2)])
-    else:
+    elif not wishes.quiet:
         _summary(counts)
     wrong = []
     if counts.refused:
@@ -136,14 +150,14 @@ def report(counts: Counts) -> dict[str, object]:
     }
 
 
-def _bar() -> Progress:
+def _bar(quiet: bool) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
         TextColumn("{task.percentage:>3.0f} %"),
         TextColumn("{task.fields[counts]}"),
         console=output.errors,
-        disable=not output.errors.is_terminal,
+        disable=quiet or not output.errors.is_terminal,
         transient=True,
     )
 

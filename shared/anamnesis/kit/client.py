@@ -150,17 +150,18 @@ class ServiceClient:
         *,
         body: BaseModel | None = None,
         content: AsyncIterator[bytes] | None = None,
+        content_type: str = "application/x-ndjson",
         query: Query | None = None,
     ) -> AsyncIterator[httpx.Response]:
         """A response whose body is read piece by piece; never tried again.
 
-        What is sent is either a `body`, or lines of JSON as they come in `content`.
+        What is sent is either a `body`, or what comes in `content`: lines of JSON, or of another type.
         """
         params = {name: value for name, value in (query or {}).items() if value is not None}
         sent = body.model_dump_json(exclude_none=True).encode() if body is not None else content
         headers = dict(self._authorization)
         if sent:
-            headers["Content-Type"] = "application/x-ndjson" if body is None else "application/json"
+            headers["Content-Type"] = content_type if body is None else "application/json"
         try:
             async with self._http.stream(method, path, content=sent, params=params, headers=headers) as response:
                 if not response.is_success:

@@ -16,7 +16,15 @@ from typing import NamedTuple
 from pydantic import Field, ValidationError
 from rich.progress import TextColumn
 
-from anamnesis.contracts.crawler import DOCUMENTS, EXTENSIONS, CrawlerConfig, Source, SourceKind, TagPattern, TagPatterns
+from anamnesis.contracts.crawler import (
+    DOCUMENTS,
+    EXTENSIONS,
+    CrawlerConfig,
+    Source,
+    SourceKind,
+    TagPattern,
+    TagPatterns,
+)
 from anamnesis.crawl.counts import CrawlCounts
 from anamnesis.crawl.scan import printable, scan
 from anamnesis.crawl.sync import Crawl

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from anamnesis.contracts.documents import MAX_UPLOAD
 from anamnesis.kit.auth import READING_PATHS
 from anamnesis.kit.errors import NotFound, Unavailable
 from services.gateway.backends.base import Endpoint
@@ -26,14 +27,16 @@ MEMORY = (
     "/api/leases",
     KEYS,
 )
-INGEST = ("/api/jsonl", "/api/crawler", "/api/schedule")
+INGEST = ("/api/jsonl", "/api/crawler", "/api/schedule", "/api/ingest-url")
+UPLOAD = "/api/episodes/upload"
+MAX_FORM = MAX_UPLOAD + (1 << 20)  # bytes of a document and of what a form writes around it
 SEARCH = "/api/episodes/search"
 ENDLESS = ("/api/episodes/export", "/api/episodes/import", "/api/chat/sessions/{session_id}/export")
 """Paths of memory whose bodies may be larger and take longer than any bound."""
 TRAINER = "X-Anamnesis-Trainer"
 """Names the trainer that a vessel lives on, where there are several."""
 TRAINER_SEGMENTS = 3  # /api/trainers/LABEL
-LARGER = {"/api/episodes/import": MAX_IMPORT}
+LARGER = {"/api/episodes/import": MAX_IMPORT, UPLOAD: MAX_FORM}
 
 
 def routes(
@@ -64,6 +67,7 @@ def routes(
     for path in ENDLESS:
         pass_on(path, memory, bounded._replace(total=None))
     pass_on(SEARCH, memory, bounded)
+    pass_on(UPLOAD, ingest, bounded)
     for service, prefixes in ((memory, MEMORY), (ingest, INGEST)):
         for prefix in prefixes:
             pass_on(prefix, service, bounded)

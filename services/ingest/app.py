@@ -33,6 +33,10 @@ from services.ingest.crawler.files import Files
 from services.ingest.crawler.lease import ScanLease
 from services.ingest.crawler.lease import holder as crawler_holder
 from services.ingest.crawler.previews import Previews
+from services.ingest.documents import endpoints as documents
+from services.ingest.documents.addresses import Policy, resolve
+from services.ingest.documents.desk import Desk
+from services.ingest.documents.fetching import Fetcher
 from services.ingest.endpoints import routes
 from services.ingest.lease import Lease
 from services.ingest.reader import Reader
@@ -82,6 +86,7 @@ def build(settings: IngestSettings) -> FastAPI:
     crawled = CrawlConfiguration(client, reach)
     figures = CrawlFigures()
     kept = HttpDestination(client, namespace("crawl", settings.instance))
+    limits = Limits(seconds=settings.document_seconds, memory_bytes=settings.document_memory << 20)
     crawls = Crawls(
         lambda on_progress: Crawl(
             kept,
@@ -89,7 +94,7 @@ def build(settings: IngestSettings) -> FastAPI:
             reach.allowed,
             reach.instance,
             on_progress,
-            limits=Limits(seconds=settings.document_seconds, memory_bytes=settings.document_memory << 20),
+            limits=limits,
             entropy=settings.redact_entropy,
             never=reach.never,
         ),
@@ -101,6 +106,13 @@ def build(settings: IngestSettings) -> FastAPI:
     files = Files(crawls.files, lambda: crawls.last)
     previews = Previews(crawled.load, reach)
 
+    desk = Desk(
+        HttpDestination(client, namespace("documents", settings.instance), patience=BRIEF),
+        settings.instance,
+        limits,
+        settings.redact_entropy,
+    )
+    fetcher = Fetcher(Policy(settings.url_schemes, settings.url_hosts), resolve)
     coverage = CoverageReport((), readers)
     runs = Runs(
         lambda on_progress: Reader(destination, maker, configuration, settings.instance, on_progress),
@@ -155,9 +167,11 @@ def build(settings: IngestSettings) -> FastAPI:
             summaries.routes(passes),
             schedule.routes(nights),
             crawler.routes(crawled, crawls, files, previews),
+            documents.routes(desk, fetcher),
         ],
         holder=ServiceKey(settings.service_key, RemoteKeys(client)),
         allowed_hosts=settings.own_hosts,
         ready=ready,
         lifespan=lifespan,
+        larger={documents.UPLOAD: documents.MAX_BODY},
     )

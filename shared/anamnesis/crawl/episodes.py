@@ -76,7 +76,7 @@ def make(file: Found, content: Content, tagger: Tagger, limits: Limits, entropy:
     name = file.path.rpartition("/")[2]
     counts: Counter[str]
     if file.document:
-        document, text, counts = _without_secrets(extract(content.data, name, limits), entropy)
+        document, text, counts = without_secrets(extract(content.data, name, limits), entropy)
         found = pieces(document)
     else:
         decoded = decode(content.data)
@@ -162,7 +162,7 @@ def _kind(file: Found) -> tuple[str, ...]:
     return ("code", language) if (language := _LANGUAGES.get(ending)) else ("file",)
 
 
-def _without_secrets(document: Document, entropy: bool) -> "tuple[Document, str, Counter[str]]":
+def without_secrets(document: Document, entropy: bool) -> "tuple[Document, str, Counter[str]]":
     """The document, its text as a whole, and what was taken out: a secret may go on from one page to the next."""
     counts: Counter[str] = Counter()
 

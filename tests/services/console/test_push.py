@@ -173,7 +173,7 @@ async def test_it_watches(anamnesis: Command, memory: Memory, tmp_path: Path) ->
 async def until(done: "object", pause: float = 0.1) -> None:
     assert callable(done)
     async with asyncio.timeout(60):
-        while not done():
+        while not done():  # noqa: ASYNC110 -- what is waited for happens in another process
             await asyncio.sleep(pause)
 
 

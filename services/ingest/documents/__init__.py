@@ -1,0 +1,1 @@
+"""Documents that are handed in: uploaded, or fetched from an address that is allowed."""

@@ -72,7 +72,7 @@ async def test_what_changes_is_read_at_once(memory: Remembering, tree: Path) -> 
         async with asyncio.timeout(30):
             while True:
                 current = {one.source.path for one in await memory.episodes() if one.source and not one.superseded_by}
-                said = [one for one in await memory.episodes() if "other things" in one.raw_exchange]
+                said = [one for one in await memory.episodes() if "other things" in (one.raw_exchange or "")]
                 if said and str(tree / "shop" / "new.md") in current:
                     break
                 await asyncio.sleep(0.05)

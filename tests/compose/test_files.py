@@ -243,6 +243,25 @@ def test_sources_are_read_only(project: Project) -> None:
     assert mount.source == "${CLAUDE_PROJECTS:-~/.claude/projects}"
 
 
+def test_an_upload_fits(project: Project) -> None:
+    """Ingest has room for an upload of 50 MB more than once, and memory for it beside a document's reader."""
+    (mount,) = project.services["ingest"].tmpfs
+    size = re.search(r"size=(\d+)m", mount)
+    assert size
+    assert int(size[1]) >= 4 * 50
+    limit = int(project.services["ingest"].deploy.resources.limits.memory.removesuffix("m"))
+    reader = IngestSettings.model_fields["document_memory"].default
+    assert limit >= int(size[1]) + reader + 512
+
+
+def test_what_is_crawled_is_decided_by_deploy_sh(project: Project) -> None:
+    """The file itself mounts transcripts alone and gives ingest no way out; more is added at the start, if at all."""
+    assert project.services["ingest"].environment["ANAMNESIS_SOURCES"] == "/sources"
+    assert project.services["ingest"].networks == ["services"]
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert "/data/" in ignored
+
+
 def test_no_secret_is_written_down(project: Project) -> None:
     """Keys and passwords come from the environment, have no default, and go only to who needs them."""
     text = (ROOT / "docker-compose.yml").read_text()

@@ -1,8 +1,10 @@
 """The verbs of `deploy.sh` for Compose, and the shell functions behind them: what they make of .env, what they ask of
 Docker, and what they say when they cannot go on."""
 
+import contextlib
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -10,6 +12,8 @@ from pathlib import Path
 
 import boto3
 import pytest
+import yaml
+from pydantic import BaseModel
 
 from deploy import envfile
 
@@ -69,7 +73,7 @@ esac
         every = f"compose --project-directory {self.project} --file {self.project}/docker-compose.yml "
         lines = log.read_text().splitlines() if log.exists() else []
         asked = [line.removeprefix(every) for line in lines if line.startswith(every)]
-        return [line for line in asked if not line.startswith("exec -T gateway")]
+        return [line for line in asked if "exec -T gateway" not in line]
 
 
 @pytest.fixture
@@ -182,6 +186,125 @@ def test_settings_of_a_pull_count_at_once(project: Path) -> None:
         project, "eval", f'{again}; echo "$ANAMNESIS_BIND $ANAMNESIS_TAG ${{ANAMNESIS_UID-none}}"', ANAMNESIS_TAG="mine"
     )
     assert shown.stdout == "new mine none\n"
+
+
+OVERRIDE = "data/compose.ingest.yml"
+
+
+class Mount(BaseModel, extra="forbid"):
+    type: str
+    source: str
+    target: str
+    read_only: bool
+    bind: dict[str, bool]
+
+
+class Ingest(BaseModel, extra="forbid"):
+    environment: dict[str, str] = {}
+    volumes: list[Mount] = []
+    networks: list[str] = []
+
+
+def override(project: Path) -> Ingest:
+    """What was made of this machine's settings, as Compose reads it: `$$` stands for `$`."""
+    text = (project / OVERRIDE).read_text()
+    assert "$" not in text.replace("$$", "")
+    (service,) = yaml.safe_load(text.replace("$$", "$"))["services"].items()
+    assert service[0] == "ingest"
+    return Ingest.model_validate(service[1])
+
+
+def test_sources_are_mounted_at_their_own_places(project: Path, tmp_path: Path) -> None:
+    """Each directory of SOURCES comes read-only to where it is on this machine, whatever its name is made of."""
+    names = ["projects", "it's mine", "5$ {x} #1", 'say "so"', "größe", "-n", "*"]
+    for name in names:
+        (tmp_path / "srv" / name).mkdir(parents=True)
+    places = [str(tmp_path / "srv" / name) for name in names]
+    written = f"{places[0]}/, {','.join(places[1:])} ,,{places[0]}, ~/projects"
+    done = call(project, "compose_sources", SOURCES=written, HOME=str(tmp_path / "srv"))
+    assert done.returncode == 0, done.stderr
+    made = override(project)
+    assert [mount.source for mount in made.volumes] == [mount.target for mount in made.volumes] == places
+    assert all(mount.type == "bind" and mount.read_only for mount in made.volumes)
+    assert all(mount.bind == {"create_host_path": False} for mount in made.volumes)
+    assert made.environment == {"ANAMNESIS_SOURCES": ",".join(["/sources", *places])}
+    assert made.networks == []
+    assert stat.S_IMODE((project / OVERRIDE).stat().st_mode) == 0o600
+
+
+def test_a_way_out_only_to_fetch_documents(project: Path) -> None:
+    """Ingest gets a network that leads outside where hosts are named, and loses it with them."""
+    (project / ".env").write_text("ANAMNESIS_URL_HOSTS=docs.example.org\n")
+    assert call(project, "compose_sources").returncode == 0
+    assert override(project) == Ingest(networks=["outside"])
+    (project / ".env").write_text("ANAMNESIS_URL_HOSTS=\nSOURCES=\n")
+    assert call(project, "compose_sources").returncode == 0
+    assert not (project / OVERRIDE).exists()
+
+
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [
+        ("projects", "is not absolute"),
+        ("./x", "is not absolute"),
+        ("/nowhere/at/all", "there is no directory"),
+        ("TMP/file", "there is no directory"),
+        ("TMP/a:b", "has a colon"),
+        ("TMP/x/../y", "'.' or '..'"),
+        ("TMP/x\ny", "cannot be seen"),
+        ("TMP/x\r", "cannot be seen"),
+        ("/", "a container has something of its own"),
+        ("//", "a container has something of its own"),
+        ("/etc", "a container has something of its own"),
+        ("/usr/lib", "a container has something of its own"),
+        ("/tmp", "a container has something of its own"),
+        ("/proc", "belongs to the system"),
+        ("/proc/self", "belongs to the system"),
+        ("/sys/kernel", "belongs to the system"),
+        ("/dev", "belongs to the system"),
+        ("/run", "belongs to the system"),
+        ("/var/run", "belongs to the system"),
+        ("TMP/link-to-root", "belongs to the system"),
+        ("TMP/link-to-proc", "belongs to the system"),
+        ("TMP/sockets", "the engine's socket"),
+        ("TMP/sockets/docker.sock", "there is no directory"),
+        ("TMP/good,/dev/shm", "belongs to the system"),
+    ],
+)
+def test_what_is_not_mounted(project: Path, tmp_path: Path, written: str, why: str) -> None:
+    """The system, the engine, what a container has itself and what could be misread stay out; it is said why."""
+    for name in ("good", "sockets", "x", "y"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link-to-root").symlink_to("/")
+    (tmp_path / "link-to-proc").symlink_to("/proc")
+    with socket.socket(socket.AF_UNIX) as engine, contextlib.chdir(tmp_path / "sockets"):
+        engine.bind("docker.sock")
+    done = call(project, "compose_sources", SOURCES=written.replace("TMP", str(tmp_path)), HOME=str(tmp_path))
+    assert done.returncode != 0
+    assert done.stderr.startswith("SOURCES: ")
+    assert why in done.stderr
+    assert not (project / OVERRIDE).exists()
+
+
+def test_compose_is_told_of_what_was_made(docker: Docker, tmp_path: Path) -> None:
+    """`up` and every verb after it use the directories of .env; a wrong one starts nothing."""
+    (tmp_path / "notes").mkdir()
+    (docker.project / ".env").write_text(f"SOURCES={tmp_path}/notes\n")
+    added = f"--file {docker.project}/{OVERRIDE}"
+    for verb in ("up", "watch", "down"):
+        assert docker.deploy(verb).returncode == 0
+    assert docker.asked() == [
+        f"{added} build cpus=",
+        f"{added} {UP} cpus=7",
+        f"{added} watch cpus=7",
+        f"{added} down --remove-orphans cpus=",
+    ]
+    (docker.project / ".env").write_text("SOURCES=/proc\n")
+    refused = docker.deploy("up")
+    assert refused.returncode != 0
+    assert "belongs to the system" in refused.stderr
+    assert len(docker.asked()) == 4
 
 
 def test_the_lines_to_try_fit_the_settings(project: Path) -> None:

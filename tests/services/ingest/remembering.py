@@ -1,4 +1,4 @@
-"""A memory service for the crawler's tests: memory's own endpoints and store, and one vector for every text."""
+"""A memory service for the crawler's tests: memory's own endpoints over its own store, one vector for every text."""
 
 import asyncio
 import socket

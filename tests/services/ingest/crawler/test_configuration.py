@@ -174,7 +174,7 @@ async def test_patterns_are_checked(memory: Remembering, tree: Path, pattern: st
 
 async def test_who_may_do_what(memory: Remembering, tree: Path) -> None:
     """Only administrators write the configuration or ask for previews; readers see; strangers get nothing."""
-    requests = [
+    requests: list[tuple[str, str, JsonObject | None, tuple[int, int]]] = [
         ("GET", "/api/crawler/config", None, (200, 200)),
         ("GET", "/api/crawler/config/docx-tag-patterns", None, (200, 200)),
         ("GET", "/api/crawler/status", None, (200, 200)),

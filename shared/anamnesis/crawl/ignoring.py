@@ -37,8 +37,8 @@ class Patterns:
 
     __slots__ = ("_runs",)
 
-    def __init__(self, lines: Iterable[str]) -> None:
-        """Lines of one character a byte. A pattern that is none is passed over, as Git does."""
+    def __init__(self, lines: Iterable[str], *, strict: bool = False) -> None:
+        """Lines of one character a byte. A pattern that is none is passed over, as by Git, or raises `InvalidGlob`."""
         runs: list[tuple[bool, tuple[list[str], list[str], list[str], list[str]]]] = []
         for line in lines:
             pattern = _trimmed(line)
@@ -52,6 +52,8 @@ class Patterns:
             try:
                 expression = segment(pattern) if named else path(pattern)
             except InvalidGlob:
+                if strict:
+                    raise
                 continue
             if not runs or runs[-1][0] != ignores:
                 runs.append((ignores, ([], [], [], [])))

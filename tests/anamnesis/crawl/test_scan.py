@@ -206,8 +206,9 @@ def test_a_source_without_a_place_says_so(tmp_path: Path) -> None:
     write(tmp_path, "a/b.md")
     empty = Source(name="e", kind=SourceKind.DEEP)
     broken = Source(name="b", kind=SourceKind.NAMED, globs=("a[",))
-    found = looked(tmp_path, empty, broken, Source(name="t", kind=SourceKind.TEACHINGS))
-    assert set(found.problems) == {"e", "b"}
+    excluding = Source(name="x", kind=SourceKind.TEACHINGS, excludes=("a[",))
+    found = looked(tmp_path, empty, broken, excluding, Source(name="t", kind=SourceKind.TEACHINGS))
+    assert set(found.problems) == {"e", "b", "x"}
     assert found.whole == ("t",)
 
 
@@ -484,3 +485,14 @@ def test_a_preview_counts(tmp_path: Path) -> None:
 def test_an_empty_configuration_is_nothing() -> None:
     """Without sources there is nothing to look at, and nothing wrong."""
     assert scan(CrawlerConfig(), [], "home", never=()) == Scan()
+
+
+def test_roots_within_each_other_are_watched_for_both(tmp_path: Path) -> None:
+    """A directory that several roots hold concerns whatever one of them means there."""
+    write(tmp_path, "bin/a.py")
+    found = looked(tmp_path, SCRIPTS, TEACHINGS.model_copy(update={"root": None}))
+    assert found.concerns(str(tmp_path / "bin/new.sh"))
+    assert found.concerns(str(tmp_path / "bin/new.md"))
+    assert not found.concerns(str(tmp_path / "bin/new.cpp"))
+    assert not found.concerns(str(tmp_path / "nowhere/new.md"))
+    assert not found.concerns(str(tmp_path / "bin/secrets.md"))

@@ -7,8 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from anamnesis.cutting import cut
 from tests.e2e.conftest import Stack, running
-from tests.e2e.crawling import code, config_of, configure, current, exported, scan, status
+from tests.e2e.crawling import code, config_of, configure, exported, scan, status
 from tests.e2e.reading import stored
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -48,13 +49,23 @@ def change(root: Path, dice: random.Random, version: int) -> None:
                 write(root, number, version)
 
 
-def wanted(root: Path) -> dict[str, str]:
-    return {file.name: file.read_text() for file in root.glob("*.py")}
+def wanted(root: Path) -> set[str]:
+    """The parts of all files. Files that share a part (one that was renamed, and a new one of its old name) share what
+    is remembered of it, which says of one of them that it lies there.
+    """
+    return {squeezed(piece.text) for file in root.glob("*.py") for piece in cut(file.read_text(), file.name)}
 
 
-def squeezed(found: dict[str, str]) -> dict[str, str]:
-    """Cutting leaves out blank lines and what indents a first line."""
-    return {name: "".join(text.split()) for name, text in found.items()}
+def remembered(stack: Stack) -> list[str]:
+    return [
+        squeezed(one.raw_exchange or "")
+        for one in exported(stack)
+        if one.superseded_by is None and "deleted" not in one.tags
+    ]
+
+
+def squeezed(text: str) -> str:
+    return "".join(text.split())
 
 
 def begin(stack: Stack) -> None:
@@ -68,7 +79,7 @@ def busy(stack: Stack) -> bool:
 
 
 def test_the_store_ends_as_the_files_are(tmp_path: Path) -> None:
-    """However often either is killed, what is remembered of a file at the end is what it holds, once."""
+    """However often either is killed, what is remembered at the end is what the files hold."""
     dice = random.Random(SEED)
     root = tmp_path / "lamps"
     root.mkdir()
@@ -100,7 +111,8 @@ def test_the_store_ends_as_the_files_are(tmp_path: Path) -> None:
             if run is not None and run.state == "done":
                 break
             assert time.monotonic() < deadline, run
-        assert squeezed(dict(current(stack))) == squeezed(wanted(root))
+        parts = remembered(stack)
+        assert set(parts) == wanted(root)
         assert seen <= {one.episode_id for one in exported(stack)}, "what was acknowledged is gone"
         again = scan(stack).last
         assert again is not None

@@ -347,9 +347,47 @@ def test_odd_texts(odd: str, name: str) -> None:
 
 
 _ANY = st.text(st.characters(exclude_categories=()), max_size=400)
-_WORDS = """
-def f( ): class A { } ( ) # a: - é 😀 " ' ` // /* */ < > => function g \\ ; namespace n template<class T> :: $( ${ @x async = if else
-""".split()
+_WORDS = [
+    "def",
+    "f(",
+    "):",
+    "class",
+    "A",
+    "{",
+    "}",
+    "(",
+    ")",
+    "#",
+    "a:",
+    "-",
+    "é",
+    "😀",
+    '"',
+    "'",
+    "`",
+    "//",
+    "/*",
+    "*/",
+    "<",
+    ">",
+    "=>",
+    "function",
+    "g",
+    "\\",
+    ";",
+    "namespace",
+    "n",
+    "template<class",
+    "T>",
+    "::",
+    "$(",
+    "${",
+    "@x",
+    "async",
+    "=",
+    "if",
+    "else",
+]
 _LINES = [
     "\n",
     "\r\n",
@@ -378,10 +416,10 @@ def test_nothing_lost(name: str, text: str, least: int, more: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["a.md", "a.py", "a.js", "a.cpp", "a.sh", "a.yml", "a.txt"])
 def test_linear(name: str) -> None:
     """Eight times the text takes about eight times as long, not sixty-four."""
-    text = ODD["minified"] + PYTHON * 20 + MARKDOWN * 40
+    text = ODD["minified"][:6400] + PYTHON * 5 + MARKDOWN * 10 + "x" * 4000
 
     def seconds(times: int) -> float:
         best = 1e9
@@ -391,4 +429,4 @@ def test_linear(name: str) -> None:
             best = min(best, time.process_time() - started)
         return best
 
-    assert seconds(8) < 24 * max(seconds(1), 0.002)
+    assert seconds(16) < 24 * max(seconds(2), 0.002)

@@ -87,6 +87,11 @@ class _Place(NamedTuple):
     start: int
 
 
+def _place(name: str, start: int) -> _Place:
+    """The place of a directory's name, or of a name that is given."""
+    return _Place(printable(name).strip()[:200].strip() or "unknown", start)
+
+
 class _Step(NamedTuple):
     """A directory that is yet to be looked into."""
 
@@ -192,8 +197,8 @@ class _Walk:
             return
         found, ignore = ignoring.above(base.path, base.boundary)
         name = os.path.basename(base.path)
-        own = _Place(name, len(base.path.rstrip("/")) + 1)
-        git = None if found is None else _Place(found.name, len(found.root.rstrip("/")) + 1)
+        own = _place(name, len(base.path.rstrip("/")) + 1)
+        git = None if found is None else _place(found.name, len(found.root.rstrip("/")) + 1)
         active = self._active([(one, None if one.globs is None else one.globs.start) for one in base.targets])
         stack = [_Step(base.path, 0, active, ignore, git, None, own)]
         while stack:
@@ -220,9 +225,10 @@ class _Walk:
         names = {entry.name for entry in entries}
         if depth and not MARKS.isdisjoint(names):
             return
-        self._result.directories[path] = active
+        known = self._result.directories.get(path)  # where roots lie in each other
+        self._result.directories[path] = active if known is None else self._active([*known.items, *active.items])
         if ".git" in names and depth and (found := ignoring.repository(path, base.boundary)) is not None:
-            git = _Place(found.name, len(path) + 1)
+            git = _place(found.name, len(path) + 1)
             ignore = ignoring.rooted(found)
         if ".gitignore" in names and active.wants_gitignore:
             ignore = ignoring.below(path, ignore)
@@ -241,7 +247,7 @@ class _Walk:
                     below = self._enter(prefix + name, name, path, active, ignore, relative_from)
                     if below is None:
                         continue
-                    place = _Place(name, len(prefix) + len(name) + 1)
+                    place = _place(name, len(prefix) + len(name) + 1)
                     stack.append(
                         _Step(
                             prefix + name,
@@ -336,13 +342,13 @@ class _Walk:
                 reason = reason or "empty"
                 continue
             if target.project is not None:
-                place = _Place(target.project, len(base.path.rstrip("/")) + 1)
+                place = _place(target.project, len(base.path.rstrip("/")) + 1)
             elif git is not None:
                 place = git
             elif target.kind is SourceKind.DEEP and deep is not None:
                 place = deep
             elif target.kind is SourceKind.DOCKER:
-                place = _Place(os.path.basename(step.path), len(path) - len(name))
+                place = _place(os.path.basename(step.path), len(path) - len(name))
             else:
                 place = step.first
             self._add(base, target, path, place, status)
@@ -357,7 +363,7 @@ class _Walk:
             base.path,
             printable(path[place.start :]),
             base.instance,
-            printable(place.project).strip()[:200].strip() or "unknown",
+            place.project,
             target.name,
             target.tags,
             target.trust,

@@ -38,7 +38,7 @@ RETRY = 600.0
 _REMOTE = frozenset(
     "nfs nfs4 cifs smb3 smbfs smb2 9p afs ceph glusterfs lustre ncpfs virtiofs vboxsf vmhgfs drvfs davfs".split()  # noqa: SIM905 -- one line
 )
-_MOUNTS = "/proc/self/mountinfo"
+MOUNTS = "/proc/self/mountinfo"
 
 
 class Changes(NamedTuple):
@@ -145,7 +145,7 @@ class Watcher:
         if not config.watch:
             raise _Over("watching is switched off in the configuration")
         found = scan(config, self._allowed, self._home_instance, never=self._never, stop=self._is_other)
-        remote = _remote_mounts()
+        remote = _remote_mounts(MOUNTS)
         directories = [one for one in found.directories if not any(is_below(one, mount) for mount in remote)]
         reasons = []
         if len(directories) < len(found.directories):
@@ -222,7 +222,7 @@ def _tops(directories: Sequence[str]) -> list[str]:
     return out
 
 
-def _remote_mounts(table: str = _MOUNTS) -> dict[str, str]:
+def _remote_mounts(table: str) -> dict[str, str]:
     """Where file systems of other machines are mounted, and of what kind; empty where the system does not say."""
     out: dict[str, str] = {}
     try:

@@ -1,1 +1,1 @@
-"""Reads what is mounted for it and pushes it to memory: Claude Code transcripts."""
+"""Reads what people work with and pushes it to memory: Claude Code transcripts, and files of configured sources."""

@@ -16,7 +16,7 @@ from anamnesis.crawl.counts import CrawlCounts
 from anamnesis.crawl.watching import Watcher
 from anamnesis.kit.errors import AnamnesisError
 from anamnesis.kit.logs import logger
-from services.ingest.background import Background, Run
+from services.ingest.background import STOP_WITHIN, Background, Run
 from services.ingest.crawler.configuration import Configuration
 from services.ingest.crawler.figures import CrawlFigures
 from services.ingest.crawler.lease import Held, ScanLease
@@ -62,6 +62,8 @@ class Crawls:
         self._starting = asyncio.Lock()
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._changes = 0
+        """Times that the configuration was written here."""
         self._restart: asyncio.Task[None] | None = None
         self._next: datetime | None = None
         self._error: str | None = None
@@ -75,14 +77,13 @@ class Crawls:
         """Stop; what was sent is awaited for a while, so that it is not sent again after the next start."""
         for task in self._tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5.0)
-        await self._runs.stop()
+        await asyncio.gather(self._runs.stop(), *(asyncio.wait([task], timeout=STOP_WITHIN) for task in self._tasks))
         with suppress(AnamnesisError):  # else it lapses
             await self._lease.release()
 
     def changed(self) -> None:
         """There is another configuration: what runs by the old one ends, and the next scan begins at once."""
+        self._changes += 1
         if self._runs.current is not None:
             self._restart = asyncio.create_task(self._runs.stop(CHANGED))
         self._wake.set()
@@ -146,12 +147,16 @@ class Crawls:
         async with self._starting:
             if self._runs.current is not None:
                 return self._runs.current, False
-            config = await self._configuration.load()
-            try:
-                await self._lease.take()
-            except Held as held:
-                self._held = held
-                raise
+            while True:
+                seen = self._changes
+                config = await self._configuration.load()
+                try:
+                    await self._lease.take()
+                except Held as held:
+                    self._held = held
+                    raise
+                if seen == self._changes:
+                    break
             self._held = self._error = None
             return self._runs.start(trigger, CrawlCounts(), lambda: self._work(config, only, anew))
 

@@ -24,6 +24,7 @@ RUNNING = 60.0  # seconds that a lease lasts while a scan runs
 RENEW = 20.0  # seconds between two renewals
 LONGEST = 600.0  # seconds between two scans for which it is held
 WAIT = 5.0  # seconds for memory's answer
+BRIEF = 2.0  # seconds for it when the service stops
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -66,7 +67,7 @@ class ScanLease:
             return
 
     async def release(self) -> None:
-        await self._client.request("DELETE", self._path, Changed, query={"holder": self._holder}, deadline=WAIT)
+        await self._client.request("DELETE", self._path, Changed, query={"holder": self._holder}, deadline=BRIEF)
 
     @asynccontextmanager
     async def renewed(self) -> AsyncIterator[None]:

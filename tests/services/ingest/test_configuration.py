@@ -87,15 +87,18 @@ async def test_only_what_may_be_read_can_be_set(tmp_path: Path) -> None:
     for one in (files, outside, named):
         one.mkdir()
     (files / "link").symlink_to(outside)
-    async with remembering(tmp_path) as memory:
-        async with serving(settings_for(memory, named, sources=files)) as url, client(url, ADMIN_KEY) as http:
-            for root in (str(outside), str(files / "link"), str(files / ".." / "outside"), "/", f"{files}x"):
-                answer = await put(http, JsonlConfig(roots=(root,)))
-                assert answer.status_code == 400, root
-                assert "ANAMNESIS_SOURCES" in answer.json()["error"]["message"]
-                assert str(files) in answer.json()["error"]["message"]
-            assert "absolute" in (await put(http, JsonlConfig(roots=("projects",)))).json()["error"]["message"]
-            assert (await put(http, JsonlConfig(roots=(str(files / "later"), str(named))))).status_code == 200
+    async with (
+        remembering(tmp_path) as memory,
+        serving(settings_for(memory, named, sources=files)) as url,
+        client(url, ADMIN_KEY) as http,
+    ):
+        for root in (str(outside), str(files / "link"), str(files / ".." / "outside"), "/", f"{files}x"):
+            answer = await put(http, JsonlConfig(roots=(root,)))
+            assert answer.status_code == 400, root
+            assert "ANAMNESIS_SOURCES" in answer.json()["error"]["message"]
+            assert str(files) in answer.json()["error"]["message"]
+        assert "absolute" in (await put(http, JsonlConfig(roots=("projects",)))).json()["error"]["message"]
+        assert (await put(http, JsonlConfig(roots=(str(files / "later"), str(named))))).status_code == 200
 
 
 async def test_a_root_that_becomes_a_link_is_not_followed_out(tmp_path: Path) -> None:
@@ -103,15 +106,18 @@ async def test_a_root_that_becomes_a_link_is_not_followed_out(tmp_path: Path) ->
     files, outside = tmp_path / "files", tmp_path / "outside"
     transcript(outside)
     (files / "root").mkdir(parents=True)
-    async with remembering(tmp_path) as memory:
-        async with serving(settings_for(memory, sources=files)) as url, client(url, ADMIN_KEY) as http:
-            assert (await put(http, JsonlConfig(roots=(str(files / "root"),), poll_seconds=0))).status_code == 200
-            (files / "root").rmdir()
-            (files / "root").symlink_to(outside)
-            await http.post("/api/jsonl/ingest")
-            status = await finished(http)
-            assert status.last is not None
-            assert (status.last.state, status.last.files, status.roots) == ("done", 0, ())
+    async with (
+        remembering(tmp_path) as memory,
+        serving(settings_for(memory, sources=files)) as url,
+        client(url, ADMIN_KEY) as http,
+    ):
+        assert (await put(http, JsonlConfig(roots=(str(files / "root"),), poll_seconds=0))).status_code == 200
+        (files / "root").rmdir()
+        (files / "root").symlink_to(outside)
+        await http.post("/api/jsonl/ingest")
+        status = await finished(http)
+        assert status.last is not None
+        assert (status.last.state, status.last.files, status.roots) == ("done", 0, ())
 
 
 async def test_who_may_do_what(tmp_path: Path) -> None:
@@ -152,13 +158,16 @@ async def test_what_claude_code_left_is_suggested(tmp_path: Path, monkeypatch: p
     (tmp_path / "one" / "projects").mkdir(parents=True)
     (tmp_path / "two" / "projects").mkdir(parents=True)
     monkeypatch.setenv("CLAUDE_CONFIG_DIR", f"{tmp_path / 'one'},{tmp_path / 'two'},{tmp_path / 'three'},/etc")
-    async with remembering(tmp_path) as memory:
-        async with serving(settings_for(memory, sources=tmp_path)) as url, client(url, ADMIN_KEY) as http:
-            first = JsonlConfigured.model_validate_json((await http.get("/api/jsonl/config")).content)
-            assert first.found == (str(tmp_path / "one" / "projects"), str(tmp_path / "two" / "projects"))
-            await put(http, JsonlConfig(roots=(str(tmp_path / "one"),)))
-            then = JsonlConfigured.model_validate_json((await http.get("/api/jsonl/config")).content)
-            assert then.found == (str(tmp_path / "two" / "projects"),)
+    async with (
+        remembering(tmp_path) as memory,
+        serving(settings_for(memory, sources=tmp_path)) as url,
+        client(url, ADMIN_KEY) as http,
+    ):
+        first = JsonlConfigured.model_validate_json((await http.get("/api/jsonl/config")).content)
+        assert first.found == (str(tmp_path / "one" / "projects"), str(tmp_path / "two" / "projects"))
+        await put(http, JsonlConfig(roots=(str(tmp_path / "one"),)))
+        then = JsonlConfigured.model_validate_json((await http.get("/api/jsonl/config")).content)
+        assert then.found == (str(tmp_path / "two" / "projects"),)
 
 
 async def test_a_night_on_request(tmp_path: Path) -> None:
@@ -195,20 +204,23 @@ async def test_a_model_that_is_away_holds_nothing_up(tmp_path: Path) -> None:
     config = JsonlConfig(
         roots=(str(tmp_path / "files"),), poll_seconds=0, summaries=Summarising(backend="ollama", tries=1)
     )
-    async with remembering(tmp_path) as memory:
-        async with serving(settings_for(memory, sources=tmp_path)) as url, client(url, ADMIN_KEY) as http:
-            await put(http, config)
-            await http.post("/api/jsonl/ingest")
-            await finished(http)
-            assert (await http.post("/api/jsonl/summaries/run")).status_code == 202
-            async with asyncio.timeout(20):
-                while True:
-                    status = SummaryStatus.model_validate_json((await http.get("/api/jsonl/summaries")).content)
-                    if status.last_error:
-                        break
-                    await asyncio.sleep(0.05)
-            assert (status.backend, status.pending, status.failed) == ("ollama", 1, 0)
-            assert "is it running?" in status.last_error
+    async with (
+        remembering(tmp_path) as memory,
+        serving(settings_for(memory, sources=tmp_path)) as url,
+        client(url, ADMIN_KEY) as http,
+    ):
+        await put(http, config)
+        await http.post("/api/jsonl/ingest")
+        await finished(http)
+        assert (await http.post("/api/jsonl/summaries/run")).status_code == 202
+        async with asyncio.timeout(20):
+            while True:
+                status = SummaryStatus.model_validate_json((await http.get("/api/jsonl/summaries")).content)
+                if status.last_error:
+                    break
+                await asyncio.sleep(0.05)
+        assert (status.backend, status.pending, status.failed) == ("ollama", 1, 0)
+        assert "is it running?" in status.last_error
 
 
 def test_what_is_allowed(tmp_path: Path) -> None:

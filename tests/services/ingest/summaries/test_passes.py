@@ -166,7 +166,7 @@ async def test_an_exchange_that_grows_meanwhile_keeps_its_text(house: House, at:
         real = house.client.get
 
         async def get(path: str, *rest: object, **more: object) -> object:
-            found = await real(path, *rest, **more)  # type: ignore[arg-type]
+            found: object = await real(path, *rest, **more)  # type: ignore[arg-type]
             if path == "/api/episodes/ep_kettle" and house.questions == 1:
                 await house.push(grown)
             return found

@@ -17,7 +17,7 @@ from anamnesis.kit.logs import logger
 
 SCHEDULE, NIGHTS = "schedule", "nights"
 """Settings."""
-WITHIN = 15.0  # seconds for reading or writing one of them
+WITHIN = 15.0  # seconds
 KEPT = 60
 """Days that are known to be done: enough for every clock that is set back by less than two months."""
 FAILURES = 5
@@ -116,8 +116,10 @@ class Page(NamedTuple):
 class Book:
     """Reads and writes both settings."""
 
-    def __init__(self, memory: ServiceClient) -> None:
+    def __init__(self, memory: ServiceClient, within: float = WITHIN) -> None:
+        """`within`: seconds for reading or writing one of them."""
         self._memory = memory
+        self._within = within
 
     async def read(self) -> Page:
         """Raises what the client raises."""
@@ -135,7 +137,7 @@ class Book:
 
     async def _setting(self, name: str, shape: type[C]) -> tuple[C | None, int]:
         try:
-            setting = await self._memory.get(f"/api/settings/{name}", Setting, deadline=WITHIN)
+            setting = await self._memory.get(f"/api/settings/{name}", Setting, deadline=self._within)
         except NotFound:
             return None, 0
         try:
@@ -146,4 +148,4 @@ class Book:
 
     async def _write(self, name: str, value: Contract, version: int | None) -> int:
         path, over = f"/api/settings/{name}", {"version": version}
-        return (await self._memory.request("PUT", path, Setting, body=value, query=over, deadline=WITHIN)).version
+        return (await self._memory.request("PUT", path, Setting, body=value, query=over, deadline=self._within)).version

@@ -20,7 +20,7 @@ from services.ingest.lease import Lease
 from services.ingest.summaries.asking import flaw, waits
 from services.ingest.summaries.cache import Cache, Known, opened, seal
 from services.ingest.summaries.marking import GIVE_UP
-from services.ingest.summaries.writers import Writer
+from services.ingest.summaries.writers import Writer, name_of
 
 FAILED = "summary:failed"
 """Tag of an episode that a model was asked about in vain; the extractive summary stays."""
@@ -88,6 +88,8 @@ class Passes:
         self._since_night = 0
         """Episodes that were asked about since the last night."""
         self._next_request = 0.0
+        self._works_with: str | None = None
+        """The model that last answered a request."""
 
     def open(self) -> None:
         self._loop = asyncio.create_task(self._keep_looking(), name="summaries")
@@ -225,7 +227,7 @@ class Passes:
                 this.left += len(episodes)
                 this.asked -= len(episodes)
                 return sum([await self._ask([one], known, this) for one in episodes])
-            if not this.answered:
+            if self._works_with != name_of(this.by):
                 this.error = error.message
                 return 0  # perhaps it takes nothing at all: that is not to be held against the exchange
             texts = [None]
@@ -265,6 +267,7 @@ class Passes:
                 pause *= 2
             else:
                 this.answered += 1
+                self._works_with = name_of(this.by)
                 return texts
         raise AssertionError("there is at least one try")
 

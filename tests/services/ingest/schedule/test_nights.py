@@ -206,19 +206,46 @@ async def test_a_lost_lease_ends_the_night(world: World) -> None:
     world.holds["summaries"] = asyncio.Event()
     await a.look()
     await world.reached.wait()
-    held = world.holds.pop("summaries")
-    taking = Lease(world.client, "night", "b")
-    await world.memory.lapse("night")
-    assert await taking.take()
-    await world.over(b)
-    await idle(a)
-    held.set()
+    del world.holds["summaries"]
+    world.holds["consolidation"] = asyncio.Event()
+    await taken_over(world, Lease(world.client, "night", "b"))
+    await b.look()
+    await until(lambda: "b:consolidation" in world.did)
+    await idle(a)  # stopped in the middle of a step that would never have ended
+    world.holds["consolidation"].set()
+    await idle(b)
     status = await a.status()
     assert status.last is not None
     assert status.last.state == "done"
     assert world.did[3:] == ["b:summaries", "b:consolidation"]
     await world.over(a)
     assert len(world.did) == 5
+
+
+async def taken_over(world: World, lease: Lease) -> None:
+    """The lease lapses, and this one is faster than a renewal."""
+    async with asyncio.timeout(30):
+        while not await lease.take():
+            await world.memory.lapse("night")
+
+
+async def test_a_book_that_another_wrote_ends_the_night(world: World) -> None:
+    """Also where the lease could be had again meanwhile: what is not ours any more is not written over."""
+    a, b = world.machine("a"), world.machine("b")
+    await a.look()
+    world.now = NEXT
+    world.holds["summaries"] = held = asyncio.Event()
+    await a.look()
+    await world.reached.wait()
+    del world.holds["summaries"]
+    await taken_over(world, Lease(world.client, "night", "b"))
+    await world.over(b)
+    held.set()
+    await idle(a)
+    assert world.did[3:] == ["b:summaries", "b:consolidation"]
+    status = await a.status()
+    assert status.last is not None
+    assert (status.last.state, status.current) == ("done", None)
 
 
 async def test_a_step_that_fails_keeps_no_other_from_running(world: World) -> None:
@@ -310,7 +337,7 @@ async def test_nights_are_switched_off_and_on(world: World) -> None:
 async def test_a_memory_that_is_away_is_waited_for(world: World) -> None:
     """A look at a memory that is away does nothing and breaks nothing."""
     async with ServiceClient("http://127.0.0.1:9", None) as nobody:
-        nights = Nights(Book(nobody), Lease(nobody, "night", "x"), {}, "x")
+        nights = Nights(Book(nobody, within=0.5), Lease(nobody, "night", "x"), {}, "x")
         await nights.look()
         assert nights.next_run is None
 
@@ -352,8 +379,8 @@ async def test_the_alarm_rings_at_the_local_time(zone: str) -> None:
     alarm.close()
 
 
-def local(zone: str, *at: int) -> datetime:
-    return datetime(2026, 1, 15, *at, tzinfo=ZoneInfo(zone))
+def local(zone: str, hour: int, minute: int, second: int) -> datetime:
+    return datetime(2026, 1, 15, hour, minute, second, tzinfo=ZoneInfo(zone))
 
 
 async def test_a_service_keeps_looking(world: World) -> None:

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
+from tests.anamnesis.transcripts.writing import Script
 from tests.browser import chromium
 from tests.browser.conftest import Episode, Visit, context_for, fill, visit_in
 from tests.e2e.conftest import running
+from tests.e2e.crawling import code, config_of, configure, eventually, scan
 from tests.services.gateway.upstreams import Upstream, sse, stream
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
@@ -98,16 +100,51 @@ def backend() -> Iterator[str]:
         thread.join(10)
 
 
+FILES = {
+    "shop/README.md": "# Shop\n\n## Deploying\n\nThe build machines need port 9417 free.\n",
+    "shop/upload.py": 'def wait_for_port(port: int) -> None:\n    """The storage server opens its port late."""\n',
+    "shop/CLAUDE.md": "# Rules\n\nTests never wait for a fixed time.\n",
+    "shop/.env": "DB_PASSWORD=swordfish\n",
+    "ledger/rates.py": 'def rounded(rate: float) -> float:\n    """Half to even, at six digits."""\n    return rate\n',
+    "ledger/deploy.sh": "#!/bin/sh\n# Moves the nightly report to 03:30.\n",
+}
+"""What the crawler finds."""
+
+
+def write(root: Path) -> None:
+    for name, text in FILES.items():
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    script = Script(session="s1", prefix="01")
+    script.exchange("Why does the nightly report lock the ledger?", "The backup holds its tables until 03:10.")
+    (root / "transcripts").mkdir()
+    (root / "transcripts" / "s1.jsonl").write_bytes(script.data)
+
+
 def take(page: Page, name: str) -> None:
     page.screenshot(path=PICTURES / name)
     print(f"docs/pictures/{name}")
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as data, backend() as url:
-        extra = {"ANAMNESIS_OPENAI_URLS": f"{url}/v1", "ANAMNESIS_OPENAI_MODEL": "qwen2.5"}
+    with tempfile.TemporaryDirectory() as data, tempfile.TemporaryDirectory(prefix="home-") as home, backend() as url:
+        root = Path(home)
+        write(root)
+        extra = {
+            "ANAMNESIS_OPENAI_URLS": f"{url}/v1",
+            "ANAMNESIS_OPENAI_MODEL": "qwen2.5",
+            "ANAMNESIS_INGEST_INSTANCE": "laptop",
+            "ANAMNESIS_SOURCES": home,
+            "ANAMNESIS_TRANSCRIPT_ROOTS": str(root / "transcripts"),
+        }
         with running(Path(data), extra=extra) as stack, sync_playwright() as playwright:
             fill(stack, remembered())
+            configure(stack, config_of(root, code("projects"), scan=300, watch=True))
+            scan(stack)
+            with stack.client() as client:
+                client.post("/api/schedule/run", json={}).raise_for_status()
+                eventually(lambda: client.get("/api/schedule").json()["last_successful_day"] is not None)
             browser = playwright.chromium.launch(executable_path=chromium.find(), args=chromium.arguments())
             visit: Visit = visit_in(context_for(browser, width=1280, height=820), stack)
             page = visit.go("/chat")
@@ -119,6 +156,9 @@ def main() -> None:
             visit.go("/dashboard")
             page.wait_for_timeout(2500)
             take(page, "overview.png")
+            visit.go("/dashboard/ingest")
+            page.wait_for_timeout(2500)
+            take(page, "ingest.png")
             browser.close()
 
 

@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import statistics
 import tempfile
 import time
@@ -147,9 +146,7 @@ async def measure(path: Path, episodes: int) -> dict[str, float | int | bool]:
         searching = asyncio.create_task(search(place.store, alone, question))
         await asyncio.sleep(3)
         searching.cancel()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         whole = await timed(place, ConsolidateRequest())
-        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         late = BEGAN + timedelta(minutes=episodes - episodes // 100)
         some = await timed(place, ConsolidateRequest(since=late))
         beside: list[float] = []
@@ -167,7 +164,6 @@ async def measure(path: Path, episodes: int) -> dict[str, float | int | bool]:
         "newest_hundredth_groups": len(some.done.groups),
         "newest_hundredth_s": round(some.seconds, 1),
         "newest_hundredth_processor_s": round(some.processor, 1),
-        "memory_grown_mb": round(grown / 1000),
         "search_p50_ms_alone": round(statistics.median(alone), 1),
         "search_p50_ms_beside": round(statistics.median(beside), 1),
         "search_p99_ms_beside": round(sorted(beside)[int(len(beside) * 0.99)], 1),
@@ -189,24 +185,37 @@ async def judge(path: Path, data: Path, chats: Sequence[str]) -> tuple[dict[str,
             for place_in_chat, (text, own) in enumerate(zip(chat.texts, parts, strict=True)):
                 name = f"ep_{chat.name}_{place_in_chat:03}"
                 head, _, body = text.partition(HEAD_END)
-                texts[name], openings[name] = head, own[0]
+                texts[name] = head
+                openings[name] = own[0]
                 records.append(record(name, place_in_chat, head[:20_000], body or None, f"chat {chat.name}", own))
-            await place.store.insert(records)
-        done = await place.consolidator.run(ConsolidateRequest())
+            for one, kept in zip(records, await place.store.insert(records), strict=True):
+                if not kept.created:  # the same text: the store keeps one by itself
+                    del openings[one.episode.episode_id]
+        strict = await place.consolidator.run(ConsolidateRequest())
+        # As if each exchange were of another session: what the threshold across sources would put together.
+        done = await place.consolidator.run(ConsolidateRequest(within_session=0.92))
     together = {frozenset(pair) for one in done.groups for pair in combinations(one.members, 2)}
     alike = [
         (float(openings[one] @ openings[other]), one, other)
         for one, other in combinations(openings, 2)
         if openings[one] @ openings[other] >= 0.92 and frozenset((one, other)) not in together
     ]
-    told = [f"{len(done.groups)} groups of {done.examined} exchanges (chats {', '.join(chats)}).\n"]
+    told = [
+        f"Of {done.examined} exchanges (chats {', '.join(chats)}): {len(strict.groups)} groups at 0.95, as within a "
+        f"session; {len(done.groups)} at 0.92, as across sources.\n"
+    ]
     for group in done.groups:
         told.append(f"- one, at {group.similarity:.3f}:")
         told += [f"  - `{name}` {' '.join(texts[name].split())[:_SHOWN]}" for name in group.members]
     for cosine, one, other in sorted(alike, reverse=True):
         told.append(f"- **not** one, though the openings are at {cosine:.3f}:")
         told += [f"  - `{name}` {' '.join(texts[name].split())[:_SHOWN]}" for name in (one, other)]
-    figures = {"exchanges": done.examined, "groups": len(done.groups), "openings_alone": len(alike) + len(together)}
+    figures = {
+        "exchanges": done.examined,
+        "groups_within_session": len(strict.groups),
+        "groups_across_sources": len(done.groups),
+        "pairs_by_openings_alone": len(alike) + len(together),
+    }
     return figures, "\n".join(told)
 
 

@@ -188,9 +188,9 @@ async def judge(path: Path, data: Path, chats: Sequence[str]) -> tuple[dict[str,
                 texts[name] = head
                 openings[name] = own[0]
                 records.append(record(name, place_in_chat, head[:20_000], body or None, f"chat {chat.name}", own))
-            for one, kept in zip(records, await place.store.insert(records), strict=True):
+            for sent, kept in zip(records, await place.store.insert(records), strict=True):
                 if not kept.created:  # the same text: the store keeps one by itself
-                    del openings[one.episode.episode_id]
+                    del openings[sent.episode.episode_id]
         strict = await place.consolidator.run(ConsolidateRequest())
         # As if each exchange were of another session: what the threshold across sources would put together.
         done = await place.consolidator.run(ConsolidateRequest(within_session=0.92))

@@ -48,16 +48,18 @@ def pairs(openings: Vectors, least: float, fresh: NDArray[np.bool_] | None, spen
     n = len(openings)
     asking = np.ones(n, dtype=np.bool_) if fresh is None else fresh
     rows = np.flatnonzero(asking)
-    size = max(1, _SCORES // max(1, n))
+    size = min(max(1, _SCORES // max(1, n)), max(1, len(rows)))
     found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
     complete = True
+    room = np.empty(size * n, dtype=np.float32)  # one for all: fresh pages cost as much as the products
     for at in range(0, len(rows), size):
         if spent():
             complete = False
             break
         some = rows[at : at + size]
         first = int(some[0]) if fresh is None else 0
-        cosines = openings[some] @ openings[first:].T
+        cosines = room[: len(some) * (n - first)].reshape(len(some), n - first)
+        np.matmul(openings[some], openings[first:].T, out=cosines)
         row, column = np.nonzero(cosines >= least - SLACK)
         left, right = some[row], column + first
         # one of the asking is met from both sides: the one that comes first asks

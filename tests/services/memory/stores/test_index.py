@@ -102,8 +102,9 @@ class IndexMachine(RuleBasedStateMachine):
             self.kept[number] = record._replace(episode=record.episode.model_copy(update={"superseded_by": by}))
         self.waiting.append(Mark(number, superseded))
 
-    @rule(number=st.integers(1, 12), tags=st.sets(st.sampled_from(["red", "green"])).map(sorted).map(tuple))
-    def retag(self, number: int, tags: tuple[str, ...]) -> None:
+    @rule(pick=st.integers(0, 99), tags=st.sets(st.sampled_from(["red", "green"])).map(sorted).map(tuple))
+    def retag(self, pick: int, tags: tuple[str, ...]) -> None:
+        number = sorted(self.kept)[pick % len(self.kept)] if self.kept else pick
         former: tuple[str, ...] = ()
         if number in self.kept:
             record = self.kept[number]

@@ -111,8 +111,8 @@ def _bracket(pattern: str, at: int) -> tuple[str, int]:
         low, at = _member(pattern, at)
         if at + 1 < end and pattern[at] == "-" and pattern[at + 1] != "]":
             high, at = _member(pattern, at + 1)
-            if low <= high:  # else the range holds nothing
-                out.append(f"{_hexadecimal(low)}-{_hexadecimal(high)}")
+            # A range that runs backwards holds its beginning alone, for Git.
+            out.append(f"{_hexadecimal(low)}-{_hexadecimal(high)}" if low <= high else _hexadecimal(low))
         else:
             out.append(_hexadecimal(low))
     inside = "".join(out)

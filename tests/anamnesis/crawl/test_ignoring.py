@@ -72,12 +72,13 @@ IGNORES = st.dictionaries(DIRECTORY, LINES, max_size=3)
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(PATHS, min_size=1, max_size=14), IGNORES, LINES)
 @example(["foo/a.md", "foo/b/a.md", "foo/b/b.py"], {"": ["foo/*", "!foo/b"]}, [])
 @example(["foo/a.md", "foo/b.md"], {"": ["foo/**", "!foo/a.md"]}, [])
 @example(["foo/a.md", "b/foo/a.md"], {"": ["/foo/"], "b": ["!foo"]}, ["foo"])
 @example(["a.md", "b/a.md"], {"": ["*", "!*/", "!*.md"]}, [])
+@example(["b/a.md", "a/a.md"], {}, ["[b-a]"])
 def test_that_is_found_which_git_lists(paths: list[str], ignores: dict[str, list[str]], excluded: list[str]) -> None:
     """Over any files and any patterns, nested and negated ones, the files found are those of `git ls-files`."""
     with tempfile.TemporaryDirectory() as directory:

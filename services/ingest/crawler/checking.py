@@ -89,7 +89,7 @@ def _wrong(config: CrawlerConfig, roots: Sequence[MachineRoot], source: Source, 
 
 def _problem(config: CrawlerConfig, roots: Sequence[MachineRoot], source: Source, reach: Reach) -> str | None:
     """What the scan would say of one source below some roots."""
-    alone = config.model_copy(update={"machine_roots": tuple(roots), "sources": (source,)})
+    alone = config.model_copy(update={"machine_roots": tuple(roots), "sources": (source,), "excludes": ()})
     return plan(alone, reach.allowed, reach.instance, reach.never).problems.get(source.name)
 
 

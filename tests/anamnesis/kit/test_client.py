@@ -3,6 +3,7 @@
 import pytest
 from pydantic import BaseModel
 
+from anamnesis.contracts.base import JsonObject
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.errors import AnamnesisError, Unavailable, UpstreamFailed
 from tests.services.gateway.upstreams import Stall, Upstream, refusing, respond
@@ -29,7 +30,7 @@ async def test_an_address_is_told_without_its_password(fault: str) -> None:
 
 async def test_an_error_in_another_envelope_is_told() -> None:
     """What is answered below `/v1` says why too, in the envelope of other houses; what is no envelope says nothing."""
-    envelope = {
+    envelope: JsonObject = {
         "error": {"message": "ollama: not running", "type": "server_error", "param": None, "code": "unavailable"}
     }
     async with Upstream(respond(503, envelope)) as upstream, ServiceClient(upstream.url, None) as client:

@@ -7,6 +7,7 @@ from typing import Literal
 import pytest
 from pydantic import HttpUrl, JsonValue, SecretStr
 
+from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.summaries import Summarising
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.errors import AnamnesisError, BadRequest, UpstreamFailed
@@ -17,7 +18,7 @@ from tests.services.gateway.conftest import SERVICE_KEY, Behind, behind, gateway
 from tests.services.gateway.upstreams import Script, Upstream, respond, sse, stream
 
 __all__ = ["behind"]
-MODELS = {"object": "list", "data": [{"id": "small", "object": "model"}]}
+MODELS: JsonObject = {"object": "list", "data": [{"id": "small", "object": "model"}]}
 THEIRS = {"GET /v1/models": respond(200, MODELS)}
 
 

@@ -5,7 +5,6 @@ whenever it rings, and every half minute beside it.
 """
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.cron import CronTrigger
@@ -48,8 +47,3 @@ class Alarm:
             coalesce=True,
             max_instances=1,
         )
-
-    @property
-    def rings_at(self) -> datetime | None:
-        job = self._scheduler.get_job(_JOB)
-        return job.next_run_time if job is not None else None

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anamnesis.contracts.summaries import Significance
 from anamnesis.transcripts.settings import ReadingSettings
-from anamnesis.transcripts.significance import Rules, decide
+from anamnesis.transcripts.significance import Rules, decide, rules_of, tuned
 
 LONG = "a sentence that is long enough to be worth keeping in memory for some time to come"
 TEXTS = st.lists(st.sampled_from(["ok", "thanks!", "/clear", "go on", LONG, "why?"]), max_size=3)
@@ -67,3 +68,22 @@ def test_every_rule_can_be_set() -> None:
         ingest_exclude_projects=("secret-*",),
     )
     assert settings.rules == Rules(1, 2, False, False, True, ("secret-*",))
+
+
+def test_projects_have_rules_of_their_own() -> None:
+    """The first pattern that fits counts; what it leaves open, and every other project, follows the settings."""
+    settings = Rules(min_said=10, commands=False)
+    by_project = tuned(
+        settings,
+        (
+            Significance(project="client-*", exclude=True),
+            Significance(project="notes", min_said=500, nods=True, sidechains=False),
+            Significance(project="*", min_unanswered=7),
+        ),
+    )
+    assert rules_of("client-x", by_project, settings).exclude_projects == ("*",)
+    assert rules_of("notes", by_project, settings) == settings._replace(min_said=500, nods=False, sidechains=True)
+    assert rules_of("shop", by_project, settings) == settings._replace(min_unanswered=7)
+    assert rules_of("shop", by_project[:2], settings) == settings
+    judged = decide([LONG], [LONG], 1, command=False, sidechain=False, project="client-x", rules=by_project[0].rules)
+    assert judged.reason == "project-excluded"

@@ -47,6 +47,17 @@ async def test_a_trainers_stream_is_passed_on(behind: Behind) -> None:
         assert await answer.read() == b"".join(frames)
 
 
+async def test_the_schedule_is_ingests(behind: Behind) -> None:
+    """`/api/schedule` and what lies below it are passed on to the ingest service."""
+    async with Upstream(respond(200, {"schedule": 1})) as ingest:
+        there = settings(behind).model_copy(update={"ingest_url": HttpUrl(ingest.url)})
+        async with gateway(there) as url, caller(url) as session:
+            for path in ("/api/schedule", "/api/schedule/run", "/api/jsonl/config", "/api/jsonl/summaries"):
+                async with session.post(url + path) as answer:
+                    assert await answer.json() == {"schedule": 1}
+    assert {"/api/schedule", "/api/schedule/run"} <= {seen.path for seen in ingest.seen}
+
+
 async def test_an_unknown_label_is_named(behind: Behind) -> None:
     """A label that no trainer has is 404, with those that there are."""
     async with (

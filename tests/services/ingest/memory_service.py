@@ -44,6 +44,11 @@ class MemoryService:
     store: SqliteStore
     door: Door
     consolidations: list[ConsolidateRequest] = field(default_factory=list)
+    hold: asyncio.Event = field(default_factory=asyncio.Event)
+    """While it is not set, consolidations are not answered."""
+
+    def __post_init__(self) -> None:
+        self.hold.set()
 
     @contextlib.asynccontextmanager
     async def client(self) -> AsyncIterator[ServiceClient]:
@@ -81,6 +86,7 @@ async def remembering(directory: Path) -> AsyncIterator[MemoryService]:
     @rest.post("/api/episodes/consolidate")
     async def consolidate(request: ConsolidateRequest) -> Consolidated:
         service.consolidations.append(request)
+        await service.hold.wait()
         return Consolidated(dry_run=request.dry_run, examined=0, groups=(), superseded=0)
 
     @rest.post("/api/state/offsets/{namespace}/read")

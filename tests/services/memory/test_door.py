@@ -120,6 +120,17 @@ async def test_a_patch_does_not_bring_forgotten_text_back(door: Door) -> None:
     assert (await door.patch("kept", EpisodePatch(tags=("t",)))).tags == ("t",)
 
 
+async def test_a_patch_may_depend_on_what_an_episode_says(door: Door) -> None:
+    """With the hash of the text that it was made for it changes that text, and no other."""
+    await door.write([_note("grows", "One.")])
+    one = create_to_episode(_note("grows", "One.")).content_hash
+    await door.write([_note("grows", "Two.")], "update")
+    with pytest.raises(Conflict, match="has changed meanwhile"):
+        await door.patch("grows", EpisodePatch(summary="Of one."), one)
+    two = create_to_episode(_note("grows", "Two.")).content_hash
+    assert (await door.patch("grows", EpisodePatch(summary="Of two."), two)).summary == "Of two."
+
+
 async def test_what_was_made_from_something_forgotten_is_refused(door: Door) -> None:
     """A derived episode does not come in when the one that it was made from is blocked."""
     root = create_to_episode(_note("root", "One."))

@@ -1,69 +1,82 @@
-"""Source code at its definitions: the splitter says where, the syntax tree what each part is."""
+"""Source code at its definitions, each with what is said above it."""
 
-from semantic_text_splitter import CodeSplitter
+import re
+from collections.abc import Iterator, Sequence
 
-from anamnesis.cutting.definitions import around, definitions, grammar
+from anamnesis.cutting.definitions import DEPTH, Definition, definitions
 from anamnesis.cutting.spans import Span
 
-WINDOW = 64_000
-"""Characters that the splitter sees at once: the time that it takes grows faster than they do."""
-SCRAP = 120  # characters of a part that is too little to stand alone
+SCRAP = 5  # so many times less than a piece should have is too little to stand alone
+ABOVE = 60  # lines of comments and decorators right above a definition that are taken to be its own
+LEAD = 80  # characters of its line before a definition: `export const`
+
+_ABOVE = re.compile(r"[ \t]*(?:#(?!!|include|define|undef|pragma|if|el|endif)|//|/\*|\*|@|\[\[|template\b)")
+"""How a line begins that speaks of the definition below."""
+_BEHIND = re.compile(r"[ \t;,)]*(?:(?://|#)[^\n]*)?(?:\n|$)|[;,)]*")
+"""What belongs to a definition behind its end."""
+_ELSEWHERE = re.compile(r"[;{}]")
+"""What ends another statement on the same line."""
 
 
 def parts(text: str, language: str, least: int, most: int) -> list[Span]:
-    """The parts of a program, each with the qualified name of what it is or lies in.
+    """One span a definition, and what is between; those that are too long for one piece by the definitions within.
 
-    Raises whatever a parser fails with; the caller has another way.
+    Raises what a parser fails with.
     """
-    source = text.encode("utf-8", "replace")
-    top = definitions(source, language)
-    splitter = CodeSplitter(grammar(language), (least, most), trim=False)
-    ends: list[int] = []
-    for start, end in _windows(text):
-        at = start
-        for _, chunk in splitter.chunk_indices(text[start:end]):
-            at += len(chunk)
-            ends.append(at)
-        if at != end:
-            raise ValueError("the splitter left something out")
-    found: list[Span] = []
-    place = 0
-    for start, end in _gathered(text, ends, most):
-        part = text[start:end]
-        lead = len(part) - len(part.lstrip())
-        begin = place + lead  # what is blank at the beginning is ASCII, or as good as
-        place += len(part.encode("utf-8", "replace"))
-        found.append(Span(start, end, around(top, begin, place - len(part) + len(part.rstrip()))))
-    return found
+    whole = Span(0, len(text))
+    return _gathered(text, _units(text, whole, definitions(text, language), most, DEPTH), least // SCRAP, most)
 
 
-def _windows(text: str) -> list[tuple[int, int]]:
-    """The text in parts that a splitter takes in a short time, cut at lines where there are any."""
-    found: list[tuple[int, int]] = []
-    at = 0
-    while at < len(text):
-        end = min(len(text), at + WINDOW)
-        if end < len(text):
-            end = text.rfind("\n", at, end) + 1 or end
-        found.append((at, end))
-        at = end
-    return found
-
-
-def _gathered(text: str, ends: list[int], most: int) -> list[tuple[int, int]]:
-    """Parts that begin with their line's indentation, scraps joined to what is before them."""
-    found: list[tuple[int, int]] = []
-    at = 0
-    for place, end in enumerate(ends):
-        line = text.rfind("\n", at, end) + 1
-        if place < len(ends) - 1 and line > at and not text[line:end].strip():
-            end = line
-        if end <= at:
+def _units(text: str, span: Span, within: Sequence[Definition], most: int, depth: int) -> Iterator[Span]:
+    at = span.start
+    for one in within:
+        start = _opening(text, one.start, at)
+        behind = _BEHIND.match(text, one.end, span.end)
+        end = behind.end() if behind else one.end
+        if end <= at:  # of two on one line the first has taken it
             continue
-        scrap = len(text[at:end].strip()) < SCRAP
-        if scrap and found and end - found[-1][0] <= most:
-            found[-1] = (found[-1][0], end)
+        if start > at:
+            yield Span(at, start, span.path)
+        unit = Span(start, end, one.path)
+        if end - start > most and one.within and depth:
+            yield from _units(text, unit, one.within, most, depth - 1)
         else:
-            found.append((at, end))
+            yield unit
         at = end
+    if span.end > at:
+        yield Span(at, span.end, span.path)
+
+
+def _opening(text: str, start: int, lowest: int) -> int:
+    """Where the lines begin that belong to a definition: its own, and the comments and decorators above."""
+    line = max(lowest, text.rfind("\n", lowest, start) + 1)
+    if start - line > LEAD or _ELSEWHERE.search(text, line, start):
+        return start
+    for _ in range(ABOVE):
+        if line <= lowest or text[line - 1] != "\n":
+            break
+        above = max(lowest, text.rfind("\n", lowest, line - 1) + 1)
+        if not _ABOVE.match(text, above, line):
+            break
+        line = above
+    return line
+
+
+def _gathered(text: str, units: Iterator[Span], scrap: int, most: int) -> list[Span]:
+    """Scraps of code (an import, a closing bracket) with the definition before them, or else with the next."""
+    found: list[Span] = []
+    for unit in units:
+        before = found[-1] if found else None
+        if before is None or unit.end - before.start > most:
+            found.append(unit)
+        elif _short(text, before, scrap) and len(before.path) <= len(unit.path):
+            found[-1] = Span(before.start, unit.end, unit.path)
+        elif _short(text, unit, scrap) and len(unit.path) < len(before.path):
+            found[-1] = Span(before.start, unit.end, before.path)
+        else:
+            found.append(unit)
     return found
+
+
+def _short(text: str, span: Span, length: int) -> bool:
+    return span.end - span.start < 8 * length and len(text[span.start : span.end].strip()) < length

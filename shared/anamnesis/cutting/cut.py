@@ -26,7 +26,7 @@ def cut(text: str, name: str, *, least: int = 600, most: int = 1800) -> list[Pie
     if (language := language_of(ending)) is not None:
         spans = _or_none(lambda: code.parts(text, language, least, most))
         if spans is not None:
-            return made(text, spans, NAMES)
+            return made(text, joined(text, spans, least, most), NAMES)
     return made(text, paragraphs(text, Span(0, len(text)), least, most), HEADINGS)
 
 

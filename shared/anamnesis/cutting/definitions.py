@@ -1,7 +1,6 @@
 """Definitions in source code: which languages are known, and where their functions and classes begin and end."""
 
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from typing import NamedTuple
 
@@ -11,68 +10,72 @@ import tree_sitter_groovy
 import tree_sitter_javascript
 import tree_sitter_python
 import tree_sitter_typescript
-from tree_sitter import Language, Parser, Query, QueryCursor
+from tree_sitter import Language, Node, Parser, Point, Tree
 
 NAME = 100  # characters of a name that are kept
 DEPTH = 12  # names of a qualified one
+READ = 8192  # bytes that the parser is given at once
+_DECLARATORS = 20  # pointers, references and arrays around a function's name
 
-_PYTHON = "[(class_definition name: (_) @name) (function_definition name: (_) @name)] @def"
-_JAVASCRIPT = """
-[
-  (class_declaration name: (_) @name)
-  (function_declaration name: (_) @name)
-  (generator_function_declaration name: (_) @name)
-  (method_definition name: (_) @name)
-  (variable_declarator name: (identifier) @name value: [(arrow_function) (function_expression) (class)])
-  (assignment_expression left: (member_expression) @name right: [(arrow_function) (function_expression) (class)])
-  (pair key: (property_identifier) @name value: [(arrow_function) (function_expression)])
-] @def
-"""
-_TYPESCRIPT = (
-    _JAVASCRIPT
-    + """
-[
-  (abstract_class_declaration name: (_) @name)
-  (interface_declaration name: (_) @name)
-  (enum_declaration name: (_) @name)
-  (type_alias_declaration name: (_) @name)
-  (internal_module name: (_) @name)
-  (public_field_definition name: (_) @name value: [(arrow_function) (function_expression)])
-] @def
-"""
+
+class _Kind(NamedTuple):
+    """A kind of node that defines something: where its name is, and what it must hold to count."""
+
+    name: str = "name"
+    holding: str = ""
+    """A field that must be there."""
+    of: Collection[str] = ()
+    """Kinds that the field may be of; empty = any."""
+
+
+_NAMED = _Kind()
+_WITH_BODY = _Kind(holding="body")
+_FUNCTIONS = ("arrow_function", "function_expression", "class")
+_JAVASCRIPT = {
+    "class_declaration": _NAMED,
+    "function_declaration": _NAMED,
+    "generator_function_declaration": _NAMED,
+    "method_definition": _NAMED,
+    "field_definition": _Kind("property", "value", _FUNCTIONS),
+    "variable_declarator": _Kind("name", "value", _FUNCTIONS),
+    "assignment_expression": _Kind("left", "right", _FUNCTIONS),
+    "pair": _Kind("key", "value", _FUNCTIONS),
+}
+_TYPESCRIPT = _JAVASCRIPT | {
+    "abstract_class_declaration": _NAMED,
+    "interface_declaration": _NAMED,
+    "enum_declaration": _NAMED,
+    "type_alias_declaration": _NAMED,
+    "internal_module": _NAMED,
+    "public_field_definition": _Kind("name", "value", _FUNCTIONS),
+}
+_CPP = {
+    "namespace_definition": _NAMED,
+    "class_specifier": _WITH_BODY,
+    "struct_specifier": _WITH_BODY,
+    "union_specifier": _WITH_BODY,
+    "enum_specifier": _WITH_BODY,
+    "function_definition": _Kind("declarator"),
+}
+_GROOVY = dict.fromkeys(
+    (
+        "class_declaration",
+        "interface_declaration",
+        "enum_declaration",
+        "method_declaration",
+        "constructor_declaration",
+        "function_definition",
+    ),
+    _NAMED,
 )
-_CPP = """
-[
-  (namespace_definition name: (_) @name)
-  (class_specifier name: (_) @name body: (_))
-  (struct_specifier name: (_) @name body: (_))
-  (union_specifier name: (_) @name body: (_))
-  (enum_specifier name: (_) @name body: (_))
-  (function_definition declarator: (function_declarator declarator: (_) @name))
-  (function_definition declarator: (_ declarator: (function_declarator declarator: (_) @name)))
-  (function_definition declarator: (_ (function_declarator declarator: (_) @name)))
-] @def
-"""
-_GROOVY = """
-[
-  (class_declaration name: (_) @name)
-  (interface_declaration name: (_) @name)
-  (enum_declaration name: (_) @name)
-  (method_declaration name: (_) @name)
-  (constructor_declaration name: (_) @name)
-  (function_definition name: (_) @name)
-] @def
-"""
-_BASH = "(function_definition name: (_) @name) @def"
-
-_SPOKEN: dict[str, tuple[Callable[[], object], str]] = {
-    "python": (tree_sitter_python.language, _PYTHON),
+_SPOKEN: dict[str, tuple[Callable[[], object], Mapping[str, _Kind]]] = {
+    "python": (tree_sitter_python.language, {"class_definition": _NAMED, "function_definition": _NAMED}),
     "javascript": (tree_sitter_javascript.language, _JAVASCRIPT),
     "typescript": (tree_sitter_typescript.language_typescript, _TYPESCRIPT),
     "tsx": (tree_sitter_typescript.language_tsx, _TYPESCRIPT),
     "cpp": (tree_sitter_cpp.language, _CPP),
     "groovy": (tree_sitter_groovy.language, _GROOVY),
-    "bash": (tree_sitter_bash.language, _BASH),
+    "bash": (tree_sitter_bash.language, {"function_definition": _NAMED}),
 }
 _ENDINGS = {
     "py": "python",
@@ -101,7 +104,7 @@ _ENDINGS = {
 
 
 class Definition(NamedTuple):
-    """A function, class or the like, by its bytes in the text, and those within it."""
+    """A function, class or the like, by its characters in the text, and those within it."""
 
     start: int
     end: int
@@ -110,9 +113,12 @@ class Definition(NamedTuple):
 
 
 class _Spoken(NamedTuple):
-    grammar: object
     language: Language
-    query: Query
+    kinds: Mapping[int, _Kind]
+
+
+class TooHard(Exception):
+    """A text that its language's parser does not get through in a time like others'."""
 
 
 def language_of(ending: str) -> str | None:
@@ -120,70 +126,106 @@ def language_of(ending: str) -> str | None:
     return _ENDINGS.get(ending)
 
 
-def grammar(language: str) -> object:
-    """What the splitter takes for a language."""
-    return _spoken(language).grammar
-
-
 @cache
 def _spoken(language: str) -> _Spoken:
-    load, query = _SPOKEN[language]
+    load, kinds = _SPOKEN[language]
     made = Language(load())
-    return _Spoken(load(), made, Query(made, query))
+    ids = {made.id_for_node_kind(name, True): kind for name, kind in kinds.items()}
+    return _Spoken(made, {id: kind for id, kind in ids.items() if id is not None})
 
 
-def definitions(source: bytes, language: str) -> list[Definition]:
-    """Those at the top level, in order. Broken code gives those that can be made out."""
+def definitions(text: str, language: str) -> list[Definition]:
+    """Those at the top level, in order. Broken code gives those that can be made out. Raises `TooHard`."""
     spoken = _spoken(language)
-    tree = Parser(spoken.language).parse(source)
-    seen: list[tuple[int, int, int, str]] = []
-    for _, captures in QueryCursor(spoken.query).matches(tree.root_node):
-        whole, name = captures["def"][0], captures["name"][0]
-        text = source[name.start_byte : min(name.end_byte, name.start_byte + 4 * NAME)].decode("utf-8", "ignore")
-        seen.append((whole.start_byte, -whole.end_byte, name.start_byte, _name(text)))
-    seen.sort()
+    source = text.encode("utf-8", "replace")
+    found = [
+        (node.start_byte, node.end_byte, name)
+        for node, name in _defining(source, _parsed(source, spoken.language), spoken.kinds)
+    ]
+    place = _characters(source, {byte for start, end, _ in found for byte in (start, end)})
     top: list[Definition] = []
-    open_ones: list[Definition] = []
-    last = -1
-    for start, end, named, name in seen:
-        if named == last or not name:  # the same one by another pattern
-            continue
-        last = named
-        while open_ones and open_ones[-1].end <= start:
-            open_ones.pop()
-        above = open_ones[-1] if open_ones else None
-        path = (*above.path, name)[:DEPTH] if above else (name,)
-        one = Definition(start, -end, path, [])
+    around: list[Definition] = []
+    for start, end, name in found:
+        while around and around[-1].end <= place[start]:
+            around.pop()
+        above = around[-1] if around else None
+        one = Definition(place[start], place[end], (*above.path, name)[:DEPTH] if above else (name,), [])
         (above.within if above else top).append(one)
-        open_ones.append(one)
+        around.append(one)
     return top
 
 
-def _name(text: str) -> str:
+def _characters(source: bytes, places: Collection[int]) -> dict[int, int]:
+    """For places in bytes, those in characters."""
+    found: dict[int, int] = {}
+    at = count = 0
+    for place in sorted(places):
+        count += len(source[at:place].decode("utf-8", "replace"))
+        at = place
+        found[place] = count
+    return found
+
+
+def _parsed(source: bytes, language: Language) -> Tree:
+    """The tree of a text. What is counted is work and not time, so the same text always gives the same."""
+    steps = 2000 + len(source) // 10
+    reads = 2000 + len(source) // 200
+
+    def step(*_: object) -> bool:
+        nonlocal steps
+        steps -= 1
+        return steps < 0
+
+    def read(at: int, _: Point | tuple[int, int]) -> bytes:
+        nonlocal reads
+        reads -= 1
+        return source[at : at + READ] if reads >= 0 else b""
+
+    try:
+        tree = Parser(language).parse(read, encoding="utf8", progress_callback=step)
+    except ValueError:
+        raise TooHard from None
+    if reads < 0 or tree is None:
+        raise TooHard
+    return tree
+
+
+def _defining(source: bytes, tree: Tree, kinds: Mapping[int, _Kind]) -> Iterator[tuple[Node, str]]:
+    """Every node that defines something, from the outside in, and its name."""
+    cursor = tree.walk()
+    while True:
+        node = cursor.node
+        if node is not None and (kind := kinds.get(node.kind_id)) is not None and (name := _name(source, node, kind)):
+            yield node, name
+        if cursor.goto_first_child():
+            continue
+        while not cursor.goto_next_sibling():
+            if not cursor.goto_parent():
+                return
+
+
+def _name(source: bytes, node: Node, kind: _Kind) -> str:
+    if kind.holding:
+        held = node.child_by_field_name(kind.holding)
+        if held is None or (kind.of and held.type not in kind.of):
+            return ""
+    named = node.child_by_field_name(kind.name)
+    if kind.name == "declarator":
+        named = _declared(named)
+    if named is None:
+        return ""
+    # Not by the node's own text: it would read on from the parser's source, which is counted.
+    told = source[named.start_byte : min(named.end_byte, named.start_byte + 4 * NAME)]
+    text = told.decode("utf-8", "ignore")
     return "".join(text.replace("::", ".").split())[:NAME].strip(".")
 
 
-def around(top: Sequence[Definition], start: int, end: int) -> tuple[str, ...]:
-    """The path of the definition that most of a part belongs to; of several at the top level, of the largest share."""
-    path: tuple[str, ...] = ()
-    level = top
-    while True:
-        shares = _shares(level, start, end)
-        if not shares:
-            return path
-        share, first = max(shares, key=lambda one: one[0])
-        together = sum(one for one, _ in shares)
-        if 2 * share <= end - start and (path or 2 * together <= end - start):
-            return path
-        path, level = first.path, first.within
-
-
-def _shares(level: Sequence[Definition], start: int, end: int) -> list[tuple[int, Definition]]:
-    at = max(0, bisect_right(level, start, key=lambda one: one.start) - 1)
-    found: list[tuple[int, Definition]] = []
-    while at < len(level) and level[at].start < end:
-        share = min(end, level[at].end) - max(start, level[at].start)
-        if share > 0:
-            found.append((share, level[at]))
-        at += 1
-    return found
+def _declared(node: Node | None) -> Node | None:
+    """The name of a C++ function, within the pointers and references that it gives back."""
+    for _ in range(_DECLARATORS):
+        if node is None or node.type == "function_declarator":
+            return node.child_by_field_name("declarator") if node is not None else None
+        node = node.child_by_field_name("declarator") or next(
+            (child for child in node.named_children if child.type.endswith("declarator")), None
+        )
+    return None

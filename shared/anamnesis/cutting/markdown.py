@@ -30,8 +30,8 @@ def sections(text: str) -> list[Span]:
     """
     found: list[Span] = []
     above: list[tuple[int, str]] = []
-    start, path, pending = 0, (), False
-    body = 0
+    path: Path = ()
+    start, body, pending = 0, 0, False
     for heading in _headings(text):
         while above and above[-1][0] >= heading.level:
             above.pop()

@@ -5,6 +5,7 @@ All of it is linear: whatever is looked for, is looked for within one piece's le
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -81,9 +82,10 @@ def _joined(one: str, other: str) -> bool:
 
 
 def joined(text: str, units: Iterable[Span], least: int, most: int) -> list[Span]:
-    """Short units together with those that follow, as long as these do not lie above them; long ones cut.
+    """Short units together with those that follow, as long as these do not lie above them; long ones cut
+    at paragraphs.
 
-    A part has the path that all of its units share, else the first one's.
+    A part has the path that most of it lies below.
     """
     parts: list[Span] = []
     held: list[Span] = []
@@ -92,7 +94,7 @@ def joined(text: str, units: Iterable[Span], least: int, most: int) -> list[Span
         if held and held[-1].end - held[0].start > most:
             parts.extend(paragraphs(text, held[0], least, most))  # a long unit is held alone
         elif held:
-            parts.append(Span(held[0].start, held[-1].end, shared([one.path for one in held])))
+            parts.append(Span(held[0].start, held[-1].end, told(held)))
         held.clear()
 
     for unit in units:
@@ -106,15 +108,21 @@ def joined(text: str, units: Iterable[Span], least: int, most: int) -> list[Span
     return parts
 
 
-def shared(paths: Sequence[Path]) -> Path:
-    """The longest path that all begin with, else the first."""
-    common = paths[0]
-    for path in paths[1:]:
-        same = 0
-        while same < min(len(common), len(path)) and common[same] == path[same]:
-            same += 1
-        common = common[:same]
-    return common or paths[0]
+def told(units: Sequence[Span]) -> Path:
+    """The longest path that most of what units hold (two thirds) lies below; without any, the largest one's."""
+    path: Path = ()
+    whole = sum(one.end - one.start for one in units)
+    while True:
+        shares: Counter[Path] = Counter()
+        for one in units:
+            if len(one.path) > len(path) and one.path[: len(path)] == path:
+                shares[one.path[: len(path) + 1]] += one.end - one.start
+        if not shares:
+            return path
+        first, share = shares.most_common(1)[0]
+        if 3 * share < 2 * whole and (path or 3 * shares.total() < 2 * whole):
+            return path
+        path = first
 
 
 def made(text: str, spans: Iterable[Span], separator: str) -> list[Piece]:

@@ -41,41 +41,51 @@ def segments(pattern: str) -> list[str]:
 
 
 def segment(pattern: str) -> str:
-    """The expression of one part, in which nothing matches a slash. Raises `InvalidGlob`."""
-    out: list[str] = []
+    """The expression of one part, in which nothing matches a slash. Raises `InvalidGlob`.
+
+    What follows a star is taken where it is met first: nothing is won by a later place, and no pattern takes long.
+    """
+    pieces: list[list[str]] = [[]]
     at, end = 0, len(pattern)
     while at < end:
         character = pattern[at]
         at += 1
         if character == "*":
-            if out[-1:] != ["[^/]*"]:
-                out.append("[^/]*")
+            pieces.append([])
         elif character == "?":
-            out.append("[^/]")
+            pieces[-1].append("[^/]")
         elif character == "[":
             bracket, at = _bracket(pattern, at)
-            out.append(bracket)
+            pieces[-1].append(bracket)
         elif character == "\\":
             if at == end:
                 raise InvalidGlob(f"nothing follows the last backslash of {pattern!r}")
-            out.append(re.escape(pattern[at]))
+            pieces[-1].append(re.escape(pattern[at]))
             at += 1
         else:
-            out.append(re.escape(character))
-    return "".join(out)
+            pieces[-1].append(re.escape(character))
+    first, *others = ("".join(piece) for piece in pieces)
+    if not others:
+        return first
+    return first + "".join(f"(?>[^/]*?{piece})" for piece in others[:-1] if piece) + "[^/]*" + others[-1]
 
 
 def path(pattern: str) -> str:
     """The expression of a pattern with slashes, for a whole path relative to where the pattern stands."""
-    parts = segments(pattern.removeprefix("/"))
-    out: list[str] = []
-    for number, part in enumerate(parts):
-        last = number == len(parts) - 1
+    groups: list[list[str]] = [[]]
+    """Parts that follow each other; any number of directories lies between two groups."""
+    for part in segments(pattern.removeprefix("/")):
         if part == ANY_DEPTH:
-            out.append(".*" if last else "(?:.*/)?")
+            groups.append([])
         else:
-            out.append(segment(part) + ("" if last else "/"))
-    return "".join(out)
+            groups[-1].append(segment(part))
+    first, *others = groups
+    if not others:
+        return "/".join(first)
+    # As with stars: what follows is taken where it is met first.
+    between = "".join(f"(?>(?:[^/]*/)*?{'/'.join(group)}/)" for group in others[:-1] if group)
+    start = "/".join(first) + "/" if first else ""
+    return start + between + ("(?:.*/)?" + "/".join(others[-1]) if others[-1] else ".*")
 
 
 def _bracket(pattern: str, at: int) -> tuple[str, int]:
@@ -101,8 +111,8 @@ def _bracket(pattern: str, at: int) -> tuple[str, int]:
         low, at = _member(pattern, at)
         if at + 1 < end and pattern[at] == "-" and pattern[at + 1] != "]":
             high, at = _member(pattern, at + 1)
-            if low <= high:  # else the range holds nothing
-                out.append(f"{_hexadecimal(low)}-{_hexadecimal(high)}")
+            # A range that runs backwards holds its beginning alone, for Git.
+            out.append(f"{_hexadecimal(low)}-{_hexadecimal(high)}" if low <= high else _hexadecimal(low))
         else:
             out.append(_hexadecimal(low))
     inside = "".join(out)

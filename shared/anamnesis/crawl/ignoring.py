@@ -9,11 +9,14 @@ import os
 import re
 import stat
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from anamnesis.crawl.globs import InvalidGlob, any_of, path, plain, segment
 
-_MOST = 1 << 20  # bytes of one file of patterns
+_MOST = 256 << 10  # bytes of one file of patterns
+_MOST_PATTERNS = 2000
+"""Of one file; what follows is passed over."""
 _MAX_UP = 40  # directories looked at above a root
 
 
@@ -34,8 +37,8 @@ class Patterns:
 
     __slots__ = ("_runs",)
 
-    def __init__(self, lines: Iterable[str]) -> None:
-        """Lines of one character a byte. A pattern that is none is passed over, as Git does."""
+    def __init__(self, lines: Iterable[str], *, strict: bool = False) -> None:
+        """Lines of one character a byte. A pattern that is none is passed over, as by Git, or raises `InvalidGlob`."""
         runs: list[tuple[bool, tuple[list[str], list[str], list[str], list[str]]]] = []
         for line in lines:
             pattern = _trimmed(line)
@@ -49,6 +52,8 @@ class Patterns:
             try:
                 expression = segment(pattern) if named else path(pattern)
             except InvalidGlob:
+                if strict:
+                    raise
                 continue
             if not runs or runs[-1][0] != ignores:
                 runs.append((ignores, ([], [], [], [])))
@@ -120,12 +125,12 @@ def repository(directory: str, boundary: str) -> Repository | None:
     if not stat.S_ISREG(mode):
         return None
     first = _bytes(mark, 4096).split(b"\n", 1)[0]
-    if not first.startswith(b"gitdir:"):
+    if not first.startswith(b"gitdir:") or b"\0" in first:
         return None
     store = os.path.normpath(os.path.join(directory, os.fsdecode(first[len(b"gitdir:") :].strip())))
     main, worktree, _ = store.partition("/.git/worktrees/")
     store = main + "/.git" if worktree else store
-    within = (os.path.realpath(store) + "/").startswith(boundary.rstrip("/") + "/") and "\0" not in store
+    within = (os.path.realpath(store) + "/").startswith(boundary.rstrip("/") + "/")
     excludes = _read(os.path.join(store, "info", "exclude")) if within else Patterns(())
     return Repository(directory, os.path.basename(main) if worktree else name, excludes)
 
@@ -156,8 +161,13 @@ def rooted(found: Repository) -> Ignore | None:
 
 
 def _read(file: str) -> Patterns:
-    text = _bytes(file, _MOST).removeprefix(b"\xef\xbb\xbf").decode("latin-1")
-    return Patterns(line.removesuffix("\r") for line in text.split("\n"))
+    return _patterns(_bytes(file, _MOST))
+
+
+@lru_cache(maxsize=256)
+def _patterns(content: bytes) -> Patterns:
+    text = content.removeprefix(b"\xef\xbb\xbf").decode("latin-1")
+    return Patterns(line.removesuffix("\r") for line in text.split("\n", _MOST_PATTERNS)[:_MOST_PATTERNS])
 
 
 def _bytes(file: str, most: int) -> bytes:

@@ -32,18 +32,20 @@ _ARCHIVE = frozenset(
     """.zip .tar .gz .tgz .bz2 .tbz .xz .txz .zst .lz4 .lzma .7z .rar .z .br .whl .egg .crate .gem .nupkg
     .vsix .xpi""".split()  # noqa: SIM905
 )
-_LOCK = re.compile(
-    r"(?:package-lock|npm-shrinkwrap|composer-lock|deno\.lock|packages\.lock)\.json|pnpm-lock\.ya?ml|go\.sum"
-    r"|(?:.*[.-])?lock(?:file)?|.*\.lock(?:\.(?:json|ya?ml|toml|txt|hcl))?|gradle\.lockfile|bun\.lockb|packages\.resolved",
-    re.DOTALL,
-)
-_MINIFIED = re.compile(
-    r".*[.-]min\.(?:js|mjs|cjs|css|html|json)|.*\.(?:bundle|chunk|packed)\.(?:js|mjs|cjs|css)|.*\.map", re.DOTALL
-)
-_GENERATED = re.compile(
-    r".*\.pb\.(?:h|cc|cpp|go|swift)|.*_pb2(?:_grpc)?\.pyi?|.*_pb\.(?:js|d\.ts|ts)|.*\.g\.(?:ts|dart|cs)|moc_.*\.cpp|ui_.*\.h"
-    r"|qrc_.*\.cpp|.*\.designer\.cs|.*[._-]generated\.[a-z]+|.*\.gen\.(?:ts|js|go)|parsetab\.py|_version\.py|.*~|\.#.*|#.*#",
-    re.DOTALL,
+_NAMES = re.compile(
+    r"""
+    (?P<lock_file>
+        (?:package-lock|npm-shrinkwrap|composer-lock|deno\.lock|packages\.lock)\.json | pnpm-lock\.ya?ml | go\.sum
+        | (?:.*[.-])?lock(?:file)? | .*\.lock(?:\.(?:json|ya?ml|toml|txt|hcl))? | bun\.lockb | packages\.resolved
+    ) | (?P<minified>
+        .*[.-]min\.(?:js|mjs|cjs|css|html|json) | .*\.(?:bundle|chunk|packed)\.(?:js|mjs|cjs|css) | .*\.map
+    ) | (?P<generated>
+        .*\.pb\.(?:h|cc|cpp|go|swift) | .*_pb2(?:_grpc)?\.pyi? | .*_pb\.(?:js|d\.ts|ts) | .*\.g\.(?:ts|dart|cs)
+        | moc_.*\.cpp | ui_.*\.h | qrc_.*\.cpp | .*\.designer\.cs | .*[._-]generated\.[a-z]+ | .*\.gen\.(?:ts|js|go)
+        | parsetab\.py | _version\.py | .*~ | \.\#.* | \#.*\#
+    )
+    """,
+    re.VERBOSE | re.DOTALL,
 )
 
 
@@ -58,9 +60,5 @@ def noise(name: str, extension: str) -> str | None:
         return "binary"
     if extension in _ARCHIVE:
         return "archive"
-    lower = name.lower()
-    if _LOCK.fullmatch(lower):
-        return "lock-file"
-    if _MINIFIED.fullmatch(lower):
-        return "minified"
-    return "generated" if _GENERATED.fullmatch(lower) else None
+    named = _NAMES.fullmatch(name.lower())
+    return None if named is None else (named.lastgroup or "generated").replace("_", "-")

@@ -50,8 +50,8 @@ class Scan:
     """By source: why it could not be looked at, or not as a whole; what to do about it."""
     unseen: dict[str, list[str]] = field(default_factory=dict)
     """By source that was looked at: directories of it that could not be seen."""
-    directories: list[str] = field(default_factory=list)
-    """All that were looked into."""
+    directories: "dict[str, Active]" = field(default_factory=dict)
+    """All that were looked into, with what is meant there."""
     stopped: bool = False
     """Whether it ended before all was seen."""
     only: frozenset[str] | None = None
@@ -67,6 +67,18 @@ class Scan:
             return False
         return not any(is_below(path, directory) for directory in self.unseen[source])
 
+    def concerns(self, path: str) -> bool:
+        """Whether a file may be meant, whether it existed at the scan or not; by its name alone."""
+        directory, _, name = path.rpartition("/")
+        active = self.directories.get(directory or "/")
+        if active is None or is_forbidden_file(name):
+            return False
+        extension = extension_of(name)
+        name_plain = plain(name)
+        return noise(name, extension) is None and any(
+            names is None or names.match(name_plain) for _, names in active.candidates(extension, True)
+        )
+
 
 class _Place(NamedTuple):
     """A project, and where in a path the part begins that is relative to it."""
@@ -75,19 +87,24 @@ class _Place(NamedTuple):
     start: int
 
 
+def _place(name: str, start: int) -> _Place:
+    """The place of a directory's name, or of a name that is given."""
+    return _Place(printable(name).strip()[:200].strip() or "unknown", start)
+
+
 class _Step(NamedTuple):
     """A directory that is yet to be looked into."""
 
     path: str
     depth: int
-    active: "_Active"
+    active: "Active"
     ignore: Ignore | None
     git: _Place | None
     deep: _Place | None
     first: _Place
 
 
-class _Active:
+class Active:
     """The sources that mean something at some place, and what of each file's name they ask."""
 
     __slots__ = ("_by_extension", "items", "wants_gitignore")
@@ -160,7 +177,7 @@ class _Walk:
         self._overlapping = any(is_below(one, other) for at, other in enumerate(paths) for one in paths[at + 1 :])
         self._known: dict[tuple[int, int], tuple[int, int]] = {}
         """Of files that may be met twice: the place in the list, and the order of the source."""
-        self._actives: dict[tuple[tuple[int, int], ...], _Active] = {}
+        self._actives: dict[tuple[tuple[int, int], ...], Active] = {}
 
     def run(self) -> Scan:
         result = self._result
@@ -180,8 +197,8 @@ class _Walk:
             return
         found, ignore = ignoring.above(base.path, base.boundary)
         name = os.path.basename(base.path)
-        own = _Place(name, len(base.path.rstrip("/")) + 1)
-        git = None if found is None else _Place(found.name, len(found.root.rstrip("/")) + 1)
+        own = _place(name, len(base.path.rstrip("/")) + 1)
+        git = None if found is None else _place(found.name, len(found.root.rstrip("/")) + 1)
         active = self._active([(one, None if one.globs is None else one.globs.start) for one in base.targets])
         stack = [_Step(base.path, 0, active, ignore, git, None, own)]
         while stack:
@@ -208,9 +225,10 @@ class _Walk:
         names = {entry.name for entry in entries}
         if depth and not MARKS.isdisjoint(names):
             return
-        self._result.directories.append(path)
+        known = self._result.directories.get(path)  # where roots lie in each other
+        self._result.directories[path] = active if known is None else self._active([*known.items, *active.items])
         if ".git" in names and depth and (found := ignoring.repository(path, base.boundary)) is not None:
-            git = _Place(found.name, len(path) + 1)
+            git = _place(found.name, len(path) + 1)
             ignore = ignoring.rooted(found)
         if ".gitignore" in names and active.wants_gitignore:
             ignore = ignoring.below(path, ignore)
@@ -229,7 +247,7 @@ class _Walk:
                     below = self._enter(prefix + name, name, path, active, ignore, relative_from)
                     if below is None:
                         continue
-                    place = _Place(name, len(prefix) + len(name) + 1)
+                    place = _place(name, len(prefix) + len(name) + 1)
                     stack.append(
                         _Step(
                             prefix + name,
@@ -242,8 +260,7 @@ class _Walk:
                         )
                     )
                     continue
-                dot = name.rfind(".")
-                extension = name[dot:].lower() if dot > 0 else ""
+                extension = extension_of(name)
                 candidates = active.candidates(extension, docker)
                 if candidates:
                     self._file(base, step, entry, extension, candidates, ignore, git, deep, relative_from)
@@ -253,8 +270,8 @@ class _Walk:
                 self._miss(reason_of(error), prefix + name, active)
 
     def _enter(
-        self, path: str, name: str, parent: str, active: _Active, ignore: Ignore | None, relative_from: int
-    ) -> _Active | None:
+        self, path: str, name: str, parent: str, active: Active, ignore: Ignore | None, relative_from: int
+    ) -> Active | None:
         if not self._concerned(path):
             return None
         hidden = name.startswith(".")
@@ -325,13 +342,13 @@ class _Walk:
                 reason = reason or "empty"
                 continue
             if target.project is not None:
-                place = _Place(target.project, len(base.path.rstrip("/")) + 1)
+                place = _place(target.project, len(base.path.rstrip("/")) + 1)
             elif git is not None:
                 place = git
             elif target.kind is SourceKind.DEEP and deep is not None:
                 place = deep
             elif target.kind is SourceKind.DOCKER:
-                place = _Place(os.path.basename(step.path), len(path) - len(name))
+                place = _place(os.path.basename(step.path), len(path) - len(name))
             else:
                 place = step.first
             self._add(base, target, path, place, status)
@@ -346,7 +363,7 @@ class _Walk:
             base.path,
             printable(path[place.start :]),
             base.instance,
-            printable(place.project).strip()[:200].strip() or "unknown",
+            place.project,
             target.name,
             target.tags,
             target.trust,
@@ -369,11 +386,11 @@ class _Walk:
             self._known[key] = (len(files), target.order)
         files.append(file)
 
-    def _active(self, items: list[tuple[Target, State | None]]) -> _Active:
+    def _active(self, items: list[tuple[Target, State | None]]) -> Active:
         key = tuple((id(target), id(state)) for target, state in items)
         known = self._actives.get(key)
         if known is None:
-            known = self._actives[key] = _Active(tuple(items))
+            known = self._actives[key] = Active(tuple(items))
         return known
 
     def _concerned(self, path: str) -> bool:
@@ -383,7 +400,7 @@ class _Walk:
             return True
         return path in self._leading or any(is_below(path, one) for one in only)
 
-    def _miss(self, reason: str, path: str, active: _Active) -> None:
+    def _miss(self, reason: str, path: str, active: Active) -> None:
         self._result.errors[reason] += 1
         self._note(reason, path)
         for target, _ in active.items:
@@ -399,7 +416,7 @@ class _Walk:
             known.append(printable(path))
 
 
-def _is_project(active: _Active) -> bool:
+def _is_project(active: Active) -> bool:
     return any(target.kind is SourceKind.DEEP and state is not None and state.whole for target, state in active.items)
 
 
@@ -410,6 +427,12 @@ def _parents(path: str) -> list[str]:
         out.append(path[:at])
         at = path.find("/", at + 1)
     return out
+
+
+def extension_of(name: str) -> str:
+    """`.md` of `README.MD`; a name that only begins with a dot has none."""
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > 0 else ""
 
 
 def printable(path: str) -> str:

@@ -190,5 +190,5 @@ def _target(order: int, source: Source, config: CrawlerConfig) -> Target:
         globs=Globs(globs) if globs else None,
         extensions=frozenset(source.extensions if source.extensions is not None else extensions),
         spelled=None if spelled is None else frozenset(spelled),
-        excludes=Patterns(plain(one) for one in (*config.excludes, *source.excludes)),
+        excludes=Patterns((plain(one) for one in (*config.excludes, *source.excludes)), strict=True),
     )

@@ -87,7 +87,8 @@ def make(file: Found, content: Content, tagger: Tagger, limits: Limits, entropy:
         found = cut(text, name)
     tagged = tagger.tags(printable(name), text) if file.document else tagger.none
     tags = tags_of(file, tagged.tags)
-    episodes, parts = [], []
+    episodes: list[EpisodeCreate] = []
+    parts: list[Held] = []
     for piece in found:
         raw = storable(piece.text)
         if raw:

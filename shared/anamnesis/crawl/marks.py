@@ -164,7 +164,7 @@ class Marks:
         """Add a mark, or replace the one of the same path."""
         directory = mark.path.rpartition("/")[0]
         before = self.get(mark.path)
-        if before is not None and not self._buckets[directory, before.bucket].full:
+        if before is not None and self._buckets[directory, before.bucket].weight < WEIGHT:
             number = before.bucket
         else:
             number = 0

@@ -56,9 +56,8 @@ class Tagger:
     def tags(self, name: str, content: str) -> Tagged:
         tags: list[str] = []
         slow: list[str] = []
-        lowered = {"name": (name.casefold(),), "content": (content.casefold(),)}
-        lowered["both"] = lowered["name"] + lowered["content"]
         texts: dict[str, tuple[str, ...]] = {"name": (name,), "content": (content,), "both": (name, content)}
+        lowered = {where: tuple(map(str.casefold, some)) for where, some in texts.items()}
         sent: str | None = None
         for one in self._patterns:
             if one.syntax == "plain":

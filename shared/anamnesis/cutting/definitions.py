@@ -140,7 +140,7 @@ def definitions(text: str, language: str) -> list[Definition]:
     source = text.encode("utf-8", "replace")
     found = [
         (node.start_byte, node.end_byte, name)
-        for node, name in _defining(_parsed(source, spoken.language), spoken.kinds)
+        for node, name in _defining(source, _parsed(source, spoken.language), spoken.kinds)
     ]
     place = _characters(source, {byte for start, end, _ in found for byte in (start, end)})
     top: list[Definition] = []
@@ -190,12 +190,12 @@ def _parsed(source: bytes, language: Language) -> Tree:
     return tree
 
 
-def _defining(tree: Tree, kinds: Mapping[int, _Kind]) -> Iterator[tuple[Node, str]]:
+def _defining(source: bytes, tree: Tree, kinds: Mapping[int, _Kind]) -> Iterator[tuple[Node, str]]:
     """Every node that defines something, from the outside in, and its name."""
     cursor = tree.walk()
     while True:
         node = cursor.node
-        if node is not None and (kind := kinds.get(node.kind_id)) is not None and (name := _name(node, kind)):
+        if node is not None and (kind := kinds.get(node.kind_id)) is not None and (name := _name(source, node, kind)):
             yield node, name
         if cursor.goto_first_child():
             continue
@@ -204,7 +204,7 @@ def _defining(tree: Tree, kinds: Mapping[int, _Kind]) -> Iterator[tuple[Node, st
                 return
 
 
-def _name(node: Node, kind: _Kind) -> str:
+def _name(source: bytes, node: Node, kind: _Kind) -> str:
     if kind.holding:
         held = node.child_by_field_name(kind.holding)
         if held is None or (kind.of and held.type not in kind.of):
@@ -212,7 +212,11 @@ def _name(node: Node, kind: _Kind) -> str:
     named = node.child_by_field_name(kind.name)
     if kind.name == "declarator":
         named = _declared(named)
-    text = (named.text or b"")[: 4 * NAME].decode("utf-8", "ignore") if named is not None else ""
+    if named is None:
+        return ""
+    # Not by the node's own text: it would read on from the parser's source, which is counted.
+    told = source[named.start_byte : min(named.end_byte, named.start_byte + 4 * NAME)]
+    text = told.decode("utf-8", "ignore")
     return "".join(text.replace("::", ".").split())[:NAME].strip(".")
 
 

@@ -107,6 +107,8 @@ class Keeper:
             return WriteResult(episode_id=name, status=WriteStatus.BLOCKED)
         if twin is not None or (present is not None and not update):
             return WriteResult(episode_id=name, status=WriteStatus.DUPLICATE, duplicate_of=twin or name)
+        if present is not None:  # an update adds its tags; those that are there stay
+            one = one.model_copy(update={"tags": tuple(dict.fromkeys((*present.tags, *one.tags)))})
         memory.episodes[name] = one
         return WriteResult(episode_id=name, status=WriteStatus.UPDATED if present else WriteStatus.CREATED)
 

@@ -12,16 +12,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from anamnesis.contracts.crawler import CrawlerConfig, Source, SourceKind, TagPatterns
+from anamnesis.crawl.marks import Marks
 from anamnesis.crawl.sync import Crawl
 from anamnesis.cutting import cut
 from anamnesis.kit.errors import Unavailable
 from tests.anamnesis.crawl.keeper import Keeper, Memory
 
-NAMES = ("a.md", "b.md", "sub/c.md", "sub/d.md")
+NAMES = ("a.md", "b.md", "sub/c.md")
 MACHINES = ("laptop", "server")
-BODIES = st.lists(st.integers(0, 5), min_size=1, max_size=4)
+BODIES = st.lists(st.integers(0, 9), min_size=1, max_size=3)
 machines = st.sampled_from(MACHINES)
 names = st.sampled_from(NAMES)
+moments = st.sampled_from(["before", "after"])
 
 
 def text_of(bodies: list[int]) -> str:
@@ -54,6 +56,7 @@ class Changing(RuleBasedStateMachine):
             (self.directory / machine / "sub").mkdir(parents=True)
             self.kill(machine)
         self.before: set[str] = set()
+        self.clock = 1_700_000_000
 
     def teardown(self) -> None:
         if hasattr(self, "directory"):
@@ -63,17 +66,48 @@ class Changing(RuleBasedStateMachine):
     def path(self, machine: str, name: str) -> Path:
         return self.directory / machine / name
 
-    @rule(machine=machines, name=names, bodies=BODIES)
-    def write(self, machine: str, name: str, bodies: list[int]) -> None:
-        """In place: the same inode."""
-        self.path(machine, name).write_text(text_of(bodies))
+    def put(self, path: Path, bodies: list[int], long_ago: bool) -> None:
+        """Write a file, just now or long enough ago for its time to tell all."""
+        path.write_text(text_of(bodies))
+        if long_ago:
+            self.clock += 5
+            os.utime(path, (self.clock, self.clock))
 
-    @rule(machine=machines, name=names, bodies=BODIES)
-    def replace(self, machine: str, name: str, bodies: list[int]) -> None:
+    @rule(machine=machines, name=names, bodies=BODIES, long_ago=st.booleans())
+    def write(self, machine: str, name: str, bodies: list[int], long_ago: bool) -> None:
+        """In place: the same inode."""
+        self.put(self.path(machine, name), bodies, long_ago)
+
+    @rule(machine=machines, name=names, bodies=BODIES, long_ago=st.booleans())
+    def replace(self, machine: str, name: str, bodies: list[int], long_ago: bool) -> None:
         """As editors do: another inode."""
         new = self.path(machine, "new.tmp")
-        new.write_text(text_of(bodies))
+        self.put(new, bodies, long_ago)
         new.replace(self.path(machine, name))
+
+    @rule(machine=machines, name=names, bodies=BODIES, call=st.integers(1, 9), when=moments, back=st.booleans())
+    def write_and_fail_and_change(
+        self, machine: str, name: str, bodies: list[int], call: int, when: str, back: bool
+    ) -> None:
+        """A run that reads a change is cut off; then the file is what it was before, to the nanosecond, or is gone."""
+        path = self.path(machine, name)
+        before = path.with_suffix(".tmp")
+        if path.exists():
+            path.rename(before)
+        self.put(path, bodies, long_ago=True)
+        self.run_and_fail(machine, call, when, killed=True)
+        path.unlink()
+        if before.exists():
+            before.rename(path) if back else before.unlink()
+
+    @rule(machine=machines, name=names, call=st.integers(1, 9), when=moments)
+    def vanish_and_return(self, machine: str, name: str, call: int, when: str) -> None:
+        """A run that misses a file is cut off; then the file is back as it was."""
+        path = self.path(machine, name)
+        if path.exists():
+            away = path.rename(path.with_suffix(".tmp"))
+            self.run_and_fail(machine, call, when, killed=True)
+            away.rename(path)
 
     @rule(machine=machines, name=names)
     def delete(self, machine: str, name: str) -> None:
@@ -110,7 +144,7 @@ class Changing(RuleBasedStateMachine):
     @rule(
         machine=machines,
         call=st.integers(1, 14),
-        when=st.sampled_from(["before", "after"]),
+        when=moments,
         killed=st.booleans(),
     )
     def run_and_fail(self, machine: str, call: int, when: str, killed: bool) -> None:
@@ -142,20 +176,24 @@ class Changing(RuleBasedStateMachine):
         for machine in MACHINES:
             asyncio.run(self.crawls[machine].run())
         for machine in MACHINES:
-            said = {
-                piece.text.strip()
-                for name in NAMES
-                if self.path(machine, name).exists()
-                for piece in cut(self.path(machine, name).read_text(), name)
-            }
-            assert self.memory.texts(f"on:{machine}") == said
+            held = self.held(machine)
+            present = {name for name in NAMES if self.path(machine, name).exists()}
+            assert held.keys() == {str(self.path(machine, name)) for name in present}
+            for path, ids in held.items():
+                said = [piece.text.strip() for piece in cut(Path(path).read_text(), path)]
+                assert [self.memory.episodes[one].raw_exchange for one in ids] == said
             here = {name for name, one in self.memory.episodes.items() if f"on:{machine}" in one.tags}
-            assert here == self.memory.current(f"on:{machine}").keys()
+            assert here == self.memory.current(f"on:{machine}").keys() == {one for ids in held.values() for one in ids}
         assert all(any(tag.startswith("on:") for tag in one.tags) for one in self.memory.current().values())
         assert self.before <= self.memory.episodes.keys()
         self.before = set(self.memory.episodes)
         for machine in MACHINES:
             self.is_at_rest(machine)
+
+    def held(self, machine: str) -> dict[str, list[str]]:
+        """The episodes of every file, as is written down."""
+        marks = Marks(self.memory.marks[machine].values())
+        return {mark.path: [part.episode_id for part in mark.parts] for mark in marks}
 
     def is_at_rest(self, machine: str) -> None:
         """Another look, by a new process, changes nothing, whatever was written down."""

@@ -320,6 +320,7 @@ ODD = {
     "open brackets": "(" * 64_000,
     "open blocks": "{if(a)" * 10_000,
     "minified": "function a(b,c){var d=b+c;return d*2}var e=[1,2,3];if(e){x=>y;};" * 1000,
+    "functions": "function a(){}\n" * 4500,
     "quotes": "\"'`" * 20_000,
     "windows": "a\r\n\r\n" * 12_000,
     "old mac": "a\r" * 32_000,

@@ -7,7 +7,7 @@ import typer
 
 from services.console.commands.options import Yes
 from services.console.commands.running import confirm, run
-from services.console.connect.clients import Client
+from services.console.connect.client import Client
 
 if TYPE_CHECKING:
     from anamnesis.kit.client import ServiceClient

@@ -9,7 +9,6 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,18 +16,12 @@ from pydantic import JsonValue
 
 from anamnesis.kit.errors import BadRequest
 from services.console.connect import jsontext
+from services.console.connect.client import Client
 from services.console.connect.edits import Edit, Wanted, read
 
 EVENTS = ("SessionStart", "UserPromptSubmit", "Stop", "SubagentStop", "PreCompact", "SessionEnd")
 HOOK = "anamnesis_hook.py"
 SERVER = "anamnesis"
-
-
-class Client(StrEnum):
-    claude_code = "claude-code"
-    codex = "codex"
-    cursor = "cursor"
-    mcp = "mcp"
 
 
 class Setup(NamedTuple):

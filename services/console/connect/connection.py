@@ -24,7 +24,8 @@ from anamnesis.kit.files import replace
 from anamnesis.kit.settings import presentable
 from services.console import output
 from services.console.connect import clients, jsontext, tomltext
-from services.console.connect.clients import HOOK, Client, Setup, Where
+from services.console.connect.client import Client
+from services.console.connect.clients import HOOK, Setup, Where
 from services.console.connect.edits import Edit, done, read, undone
 from services.console.connect.record import NAME, Record, Written, digest, keep, load, save
 

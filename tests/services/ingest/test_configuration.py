@@ -188,7 +188,7 @@ async def test_a_night_on_request(tmp_path: Path) -> None:
             assert status.last.run_id == started.night.run_id
             assert [(step.name, step.state) for step in status.last.steps] == [
                 ("transcripts", "done"),
-                ("crawl", "skipped"),
+                ("crawl", "done"),
                 ("summaries", "done"),
                 ("consolidation", "done"),
             ]

@@ -23,6 +23,8 @@ _TUNNELS = tuple(
     map(ipaddress.IPv6Network, ("2002::/16", "2001::/32", "64:ff9b::/96", "64:ff9b:1::/48", "::/96", "fec0::/10"))
 )
 """IPv6 addresses that carry an IPv4 address, or lead where nobody can tell."""
+_CLOSED = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20")))
+"""What Python calls global, in whole or in some versions, and is not: special purposes, relays, documentation."""
 
 
 class Target(NamedTuple):
@@ -56,7 +58,7 @@ class Policy(NamedTuple):
             raise BadRequest("this address names no host; one looks like https://example.org/page")
         if url.userinfo:
             raise BadRequest("an address with a user's name or a password is not fetched; leave them out")
-        port = url.port or _PORTS[scheme]
+        port = _PORTS[scheme] if url.port is None else url.port
         shown = f"[{host}]" if ":" in host else host
         literal = {shown, host, f"{shown}:{port}"}
         named = any(one.lower().rstrip(".") in literal for one in self.hosts)
@@ -108,6 +110,8 @@ def is_public(text: str) -> bool:
             return is_public(str(address.ipv4_mapped))
         if any(address in network for network in _TUNNELS):
             return False
+    if any(address in network for network in _CLOSED):
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved)
 
 

@@ -23,6 +23,7 @@ from anamnesis.cutting import Piece
 from anamnesis.destination import Destination
 from anamnesis.documents import Document, DocumentRefused, Limits, extract, kind_of, pieces
 from anamnesis.kit.errors import Busy, Invalid
+from anamnesis.redact import redact
 from anamnesis.transcripts.episodes import storable
 
 AT_ONCE = 2
@@ -50,6 +51,8 @@ class _Read(NamedTuple):
     document: Document
     characters: int
     pieces: Sequence[Piece]
+    name: str
+    url: str | None
     redactions: int
 
 
@@ -105,7 +108,7 @@ class Desk:
         for batch in _batches(episodes):
             results += (await self._destination.push(EpisodeBatch(episodes=tuple(batch)))).results
         return DocumentIngested(
-            name=handed.name,
+            name=read.name,
             kind=read.document.kind.value,
             title=storable(read.document.title)[:MAX_TITLE],
             pages=read.document.pages,
@@ -121,11 +124,14 @@ class Desk:
     def _read(self, handed: HandedIn) -> _Read:
         document = extract(handed.data, handed.name, self._limits)
         clean, text, counts = without_secrets(document, self._entropy)
-        return _Read(clean, len(text), pieces(clean), counts.total())
+        name, url = redact(handed.name, self._entropy), redact(handed.url or "", self._entropy)
+        for one in (name, url):
+            counts.update(one.counts)
+        return _Read(clean, len(text), pieces(clean), name.text, url.text[:MAX_PLACE] or None, counts.total())
 
     def _episodes(self, handed: HandedIn, read: _Read) -> list[EpisodeCreate]:
-        digest = hashlib.sha256(handed.data + b"\0" + handed.project.encode()).hexdigest()
-        title = storable(read.document.title)[:MAX_TITLE] or handed.name
+        digest = hashlib.sha256(handed.data + f"\0{read.document.kind}\0{handed.project}".encode()).hexdigest()
+        title = storable(read.document.title)[:MAX_TITLE] or read.name
         moment = now()
         episodes: list[EpisodeCreate] = []
         for piece in read.pieces:
@@ -145,8 +151,8 @@ class Desk:
                     tags=tuple(dict.fromkeys(("doc", *handed.tags))),
                     source=EpisodeSource(
                         kind="document",
-                        path=None if handed.url else handed.name,
-                        url=handed.url,
+                        path=None if read.url else read.name,
+                        url=read.url,
                         session=f"doc-{digest[:32]}",
                         position=len(episodes),
                         line=piece.line,

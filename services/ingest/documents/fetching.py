@@ -4,17 +4,17 @@ import asyncio
 import ssl
 from collections.abc import Sequence
 from typing import NamedTuple
-from urllib.parse import unquote
 
 import httpx
 
 from anamnesis.documents import kind_of
 from anamnesis.kit.errors import AnamnesisError, BadRequest, DeadlineExceeded, TooLarge, Unavailable, UpstreamFailed
+from anamnesis.transcripts.episodes import storable
 from services.ingest.documents.addresses import Policy, Resolve, Target, addresses
 
 MAX_BYTES = 20 << 20
 SECONDS = 30.0
-"""For all of it."""
+"""For all of one document."""
 CONNECT = 5.0
 _ENDINGS = {
     "text/html": ".html",
@@ -38,19 +38,25 @@ class Fetched(NamedTuple):
 class Fetcher:
     """Fetches what the policy allows. `verify` says whose certificates are believed."""
 
-    def __init__(self, policy: Policy, resolve: Resolve, verify: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, policy: Policy, resolve: Resolve, verify: ssl.SSLContext | None = None, seconds: float = SECONDS
+    ) -> None:
+        """`seconds` for all of one document."""
         self._policy = policy
         self._resolve = resolve
         self._verify = verify
+        self._seconds = seconds
 
     async def fetch(self, url: str) -> Fetched:
         """Raises `Forbidden`, `BadRequest`, `TooLarge`, `Unavailable`, `DeadlineExceeded` and `UpstreamFailed`."""
         target = self._policy.check(url)
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(self._seconds):
                 return await self._from_any(target, await addresses(target, self._resolve))
         except TimeoutError:
-            raise DeadlineExceeded(f"{target.host} did not give the document within {SECONDS:g} seconds") from None
+            raise DeadlineExceeded(
+                f"{target.host} did not give the document within {self._seconds:g} seconds"
+            ) from None
 
     async def _from_any(self, target: Target, found: Sequence[str]) -> Fetched:
         """From the first of the addresses that can be reached."""
@@ -59,7 +65,7 @@ class Fetcher:
             verify=verify,
             trust_env=False,
             follow_redirects=False,
-            timeout=httpx.Timeout(SECONDS, connect=CONNECT),
+            timeout=httpx.Timeout(self._seconds, connect=CONNECT),
         ) as client:
             for address in found:
                 try:
@@ -108,7 +114,7 @@ def _checked(target: Target, response: httpx.Response) -> str:
     announced = headers.get("content-length", "")
     if announced.isdigit() and int(announced) > MAX_BYTES:
         raise _too_large()
-    last = unquote(target.url.path).rstrip("/").rpartition("/")[2][:150] or target.host
+    last = storable(target.url.path).rstrip("/").rpartition("/")[2][-150:] or target.host
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     ending = _ENDINGS.get(kind)
     if ending is None:

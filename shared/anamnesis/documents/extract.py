@@ -13,7 +13,7 @@ from pathlib import Path
 
 from anamnesis.documents.document import Document, DocumentKind, DocumentRefused, Section, kind_of
 from anamnesis.documents.limits import Limits
-from anamnesis.documents.text import decoded
+from anamnesis.documents.text import decoded, tidy
 
 MAX_DATA = 50 << 20  # bytes of a document
 _BYTES_A_CHARACTER = 12  # of JSON at most: `\uXXXX` twice
@@ -80,6 +80,7 @@ def _in_a_process(data: bytes, kind: DocumentKind, limits: Limits) -> bytes:
             code = -signal.SIGKILL
     finally:
         clock.cancel()
+        clock.join()
         _kill(process)
         process.wait()
         feeder.join()
@@ -119,12 +120,12 @@ def _read(answer: bytes, kind: DocumentKind) -> Document:
         if "refused" in told:
             raise DocumentRefused(str(told["refused"][0]), str(told["refused"][1]))
         sections = tuple(
-            Section(str(text), tuple(map(str, headings)), None if page is None else int(page))
+            Section(str(text), tuple(tidy(str(one)) for one in headings), None if page is None else int(page))
             for text, headings, page in told["sections"]
         )
         pages = told["pages"]
         return Document(
-            kind, str(told["title"]), sections, None if pages is None else int(pages), bool(told["truncated"])
+            kind, tidy(str(told["title"])), sections, None if pages is None else int(pages), bool(told["truncated"])
         )
     except (ValueError, KeyError, TypeError, RecursionError):
         raise DocumentRefused("broken", "this document is damaged") from None

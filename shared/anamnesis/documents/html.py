@@ -4,13 +4,13 @@ import warnings
 
 from bs4 import BeautifulSoup, Comment, Declaration, Doctype, ProcessingInstruction, Tag
 from bs4 import XMLParsedAsHTMLWarning as ParsedAsHtml
-from bs4.element import NavigableString
+from bs4.element import NavigableString, PageElement
 
 from anamnesis.documents.document import Document, DocumentKind
 from anamnesis.documents.growing import Growing
 from anamnesis.documents.limits import Limits
 
-_UNSEEN = ("script", "style", "noscript", "template", "svg", "nav", "iframe", "object", "form", "button", "select")
+_UNSEEN = ("script", "style", "noscript", "template", "svg", "nav", "iframe", "object", "button", "select")
 _LEVELS = {f"h{level}": level for level in range(1, 7)}
 _BLOCKS = frozenset(
     """
@@ -29,36 +29,40 @@ def read(data: bytes, limits: Limits) -> Document:
         unseen.decompose()
     out = Growing(limits.characters)
     line: list[str] = []
-    inside: Tag | None = None
-    """The heading or the preformatted block that is being read."""
 
     def end_line() -> None:
         text = " ".join("".join(line).split())
         line.clear()
         out.add(text)
 
-    for one in (page.body or page).descendants:
-        if out.full:
-            break
-        if isinstance(one, Tag):
-            if one.name in _LEVELS:
+    body = page.body or page
+    one: PageElement | None = body.next_element
+    end = _after(body)
+    while one is not None and one is not end and not out.full:
+        here, one = one, one.next_element
+        if isinstance(here, Tag):
+            if here.name in _LEVELS:
                 end_line()
-                out.heading(_LEVELS[one.name], one.get_text(" "))
-                inside = one
-            elif one.name == "pre":
+                out.heading(_LEVELS[here.name], here.get_text(" "))
+                one = _after(here)
+            elif here.name == "pre":
                 end_line()
-                out.add(one.get_text())
-                inside = one
-            elif one.name in _BLOCKS:
+                out.add(here.get_text())
+                one = _after(here)
+            elif here.name in _BLOCKS:
                 end_line()
-                if one.name == "li":
+                if here.name == "li":
                     line.append("- ")
-            continue
-        if not isinstance(one, NavigableString) or isinstance(one, _NO_TEXT):
-            continue
-        if inside is not None and any(parent is inside for parent in one.parents):
-            continue  # told already
-        line.append(str(one))
+        elif isinstance(here, NavigableString) and not isinstance(here, _NO_TEXT):
+            line.append(str(here))
     end_line()
-    out.end()
+    out.close()
     return Document(DocumentKind.HTML, title or out.first_heading, tuple(out.sections), truncated=out.full)
+
+
+def _after(tag: Tag) -> PageElement | None:
+    """What comes when a tag and all within it is over."""
+    here: Tag | None = tag
+    while here is not None and here.next_sibling is None:
+        here = here.parent
+    return here.next_sibling if here is not None else None

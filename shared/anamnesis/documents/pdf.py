@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator, Sequence
 
 from pypdf import PdfReader
-from pypdf.errors import PyPdfError
+from pypdf.errors import DependencyError
 from pypdf.generic import Destination
 
 from anamnesis.documents.document import Document, DocumentKind, DocumentRefused
@@ -21,14 +21,16 @@ def read(data: bytes, limits: Limits) -> Document:
         reader = PdfReader(io.BytesIO(data), strict=False)
         if reader.is_encrypted and not reader.decrypt(""):
             raise DocumentRefused("encrypted", "this PDF asks for a password; save it without one")
-        count = len(reader.pages)
-    except DocumentRefused:
+        count = max(len(reader.pages), 0)
+    except (DocumentRefused, MemoryError):
         raise
-    except MemoryError:
-        raise
+    except DependencyError:
+        raise DocumentRefused("encrypted", "this PDF is encrypted in a way not read here; save it plainly") from None
     except Exception:  # noqa: BLE001 -- a damaged one fails in every way there is
         raise DocumentRefused("broken", "this is no PDF, or a damaged one; print it to a new PDF") from None
-    titles = _titles(reader)
+    titles: dict[int, list[tuple[int, str]]] = {}
+    for page, level, title in _titles(reader):
+        titles.setdefault(page, []).append((level, title))
     out = Growing(limits.characters)
     path: list[tuple[int, str]] = []
     unread = 0
@@ -36,8 +38,7 @@ def read(data: bytes, limits: Limits) -> Document:
         if out.full:
             break
         out.page(number + 1)
-        begun = [(level, title) for page, level, title in titles if page == number]
-        for level, title in begun:
+        for level, title in titles.get(number, ()):
             path = [*((own, name) for own, name in path if own < level), (level, title)]
         out.path(path)
         try:
@@ -46,7 +47,7 @@ def read(data: bytes, limits: Limits) -> Document:
             raise
         except Exception:  # noqa: BLE001
             unread += 1
-    out.end()
+    out.close()
     if unread and not out.sections:
         raise DocumentRefused("broken", "no page of this PDF can be read; print it to a new PDF")
     return Document(
@@ -76,7 +77,9 @@ def _titles(reader: PdfReader) -> list[tuple[int, int, str]]:
                 found.append((page, level, title))
             if len(found) >= _MAX_TITLES:
                 break
-    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 -- an outline is not worth a document
         return found
     return found
 

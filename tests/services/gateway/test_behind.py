@@ -1,14 +1,22 @@
 """Paths that are passed on below a name: each trainer's own."""
 
 from base64 import b64encode
+from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
+from aiohttp import web
 from pydantic import HttpUrl, SecretStr
 from yarl import URL
 
 from services.gateway.settings import GatewaySettings
 from tests.services.gateway.conftest import CALLER_KEY, SERVICE_KEY, Behind, caller, gateway
 from tests.services.gateway.upstreams import Upstream, respond, sse, stream
+
+
+def apart(behind: Behind, ingest: Upstream) -> GatewaySettings:
+    """Memory and ingest at different addresses."""
+    return settings(behind).model_copy(update={"ingest_url": HttpUrl(ingest.url)})
 
 
 def settings(behind: Behind, *trainers: str) -> GatewaySettings:
@@ -106,3 +114,78 @@ async def test_vessels_need_a_trainer(behind: Behind) -> None:
     async with gateway(settings(behind)) as url, caller(url) as session, session.get(f"{url}/api/vessels") as answer:
         assert answer.status == 503
         assert "TRAINER_URLS" in (await answer.json())["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/episodes/upload"),
+        ("POST", "/api/ingest-url"),
+        ("GET", "/api/jsonl/status"),
+        ("PUT", "/api/crawler/config"),
+        ("POST", "/api/crawler/scan?anew=1"),
+        ("GET", "/api/schedule"),
+        ("PATCH", "/api/schedule/night"),
+    ],
+)
+async def test_what_is_ingests_goes_to_ingest(behind: Behind, method: str, path: str) -> None:
+    """Also an upload, though its path lies below memory's; with the caller's key and the body as it is."""
+    async with (
+        Upstream(respond(200, {"by": "ingest"})) as ingest,
+        gateway(apart(behind, ingest)) as url,
+        caller(url) as session,
+        session.request(method, url + path, data=b"a body") as answer,
+    ):
+        assert await answer.json() == {"by": "ingest"}
+        [seen] = ingest.seen
+    assert (seen.method, seen.path, seen.body) == (method, path, b"a body")
+    assert seen.headers["authorization"] == f"Bearer {CALLER_KEY}"
+    assert not [one for one in behind.seen if one.path == path.partition("?")[0]]
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/episodes", "/api/episodes/batch", "/api/episodes/ep_1", "/api/settings/crawler"]
+)
+async def test_what_is_memorys_stays_memorys(behind: Behind, path: str) -> None:
+    """Beside the one path of ingest among them."""
+    async with (
+        Upstream(respond(200, {})) as ingest,
+        gateway(apart(behind, ingest)) as url,
+        caller(url) as session,
+        session.post(url + path, json={}) as answer,
+    ):
+        assert answer.status == 200
+        assert not ingest.seen
+    assert behind.seen[-1].path == path
+
+
+@pytest.mark.parametrize(("size", "passes"), [(45 << 20, True), (60 << 20, False)])
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_document_of_fifty_megabytes_passes(behind: Behind, size: int, passes: bool, announced: bool) -> None:
+    """The bound of a body is an upload's own, and other paths keep theirs; the type of the form travels along."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(size >> 20):
+            yield bytes(1 << 20)
+
+    got: list[int] = []
+
+    async def count(request: web.Request) -> web.StreamResponse:
+        got.append(sum([len(piece) async for piece in request.content.iter_any()]))
+        return web.json_response({"type": request.headers["content-type"]}, status=201)
+
+    behind.answer = count
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    body: bytes | AsyncIterator[bytes] = bytes(size) if announced else pieces()
+    async with gateway(settings(behind)) as url, caller(url) as session:
+        try:
+            async with session.post(f"{url}/api/episodes/upload", data=body, headers=headers) as answer:
+                status, told = answer.status, await answer.json()
+        except aiohttp.ClientConnectionError:  # refused and closed while the rest was still on its way
+            status, told = 413, None
+        assert status == (201 if passes else 413)
+        if passes:
+            assert told == {"type": headers["Content-Type"]}
+        async with session.post(f"{url}/api/ingest-url", data=b"{}") as answer:
+            assert answer.status == 201
+    assert got == ([size, 2] if passes else [2])

@@ -24,7 +24,14 @@ class _Shown(NamedTuple):
     task: TaskID
 
 
-async def files(client: ServiceClient, paths: Sequence[Path], project: str, as_json: bool) -> None:
+class Belonging(NamedTuple):
+    """Where documents belong."""
+
+    project: str
+    tags: tuple[str, ...] = ()
+
+
+async def files(client: ServiceClient, paths: Sequence[Path], belonging: Belonging, as_json: bool) -> None:
     """Send each; one that is refused is told, and the next one goes on."""
     wrong: list[str] = []
     with output.progress(DownloadColumn()) as progress:
@@ -37,7 +44,7 @@ async def files(client: ServiceClient, paths: Sequence[Path], project: str, as_j
                 if size > MAX_UPLOAD:
                     raise TooLarge(f"at most {MAX_UPLOAD >> 20} MB can be uploaded")
                 with path.open("rb") as file:
-                    ingested = await _send(client, file, path.name, project, _Shown(progress, task))
+                    ingested = await _send(client, file, path.name, belonging, _Shown(progress, task))
             except (Unavailable, Unauthorized):
                 raise
             except AnamnesisError as error:
@@ -53,12 +60,17 @@ async def url(client: ServiceClient, wish: IngestUrl, as_json: bool) -> None:
     _tell(await client.request("POST", "/api/ingest-url", DocumentIngested, body=wish, deadline=READING), as_json)
 
 
-async def _send(client: ServiceClient, file: BinaryIO, name: str, project: str, shown: _Shown) -> DocumentIngested:
+async def _send(
+    client: ServiceClient, file: BinaryIO, name: str, belonging: Belonging, shown: _Shown
+) -> DocumentIngested:
     boundary = secrets.token_hex(16)
+    fields = [("project", belonging.project), *(("tags", tag) for tag in belonging.tags)]
 
     async def pieces() -> AsyncIterator[bytes]:
+        for field, value in fields:
+            head = f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n'
+            yield f"{head}{value}\r\n".encode("utf-8", "replace")
         yield (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="project"\r\n\r\n{project}\r\n'
             f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{_quoted(name)}"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"
         ).encode("utf-8", "replace")

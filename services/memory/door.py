@@ -383,7 +383,7 @@ class Door:
         }
         if one.source is not None:
             source = one.source
-            places = {"url": source.url, "path": source.path}
+            places = {"url": source.url, "path": source.path, "section": source.section}
             names = {
                 "kind": source.kind,
                 "session": source.session,

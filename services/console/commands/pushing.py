@@ -79,7 +79,7 @@ def upload(
         str | None, typer.Option("--project", "-p", help="Where it belongs; default: the name of this directory.")
     ] = None,
     tag: Annotated[
-        list[str] | None, typer.Option("--tag", "-t", help="Tag for what is fetched; again for more.")
+        list[str] | None, typer.Option("--tag", "-t", help="Tag for what is handed in; again for more.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -100,7 +100,7 @@ def upload(
 
         where = project or Path.cwd().name or "documents"
         if files:
-            await command.files(client, files, where, as_json)
+            await command.files(client, files, command.Belonging(where, tuple(tag or ())), as_json)
         if url is not None:
             await command.url(client, IngestUrl(url=url, project=where, tags=tuple(tag or ())), as_json)
 

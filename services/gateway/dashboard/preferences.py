@@ -39,6 +39,7 @@ class Preset(NamedTuple):
     name: str
     kind: SourceKind
     globs: str
+    """Separated by commas."""
     tags: str
     root: str
 
@@ -84,7 +85,19 @@ KINDS = (
 )
 PRESETS = (
     Preset("Claude notes", "every CLAUDE.md", "claude-notes", SourceKind.NAMED, "**/CLAUDE.md", "claude", ""),
+    Preset(
+        "Handoffs, histories, notes",
+        "Markdown of these names, at any depth",
+        "notes",
+        SourceKind.NAMED,
+        "**/HANDOFF*.md, **/handoff*.md, **/HISTORY*.md, **/history*.md, **/NOTES*.md, **/notes*.md, **/notes/**/*.md",
+        "notes",
+        "",
+    ),
     Preset("Docker projects", "notes and scripts beside a Compose file", "docker", SourceKind.DOCKER, "", "docker", ""),
+    Preset("Numbered projects", "directories called 0_*, with all in them", "projects", SourceKind.DEEP, "0_*", "", ""),
+    Preset("Scripts", "those directly in bin", "scripts", SourceKind.SCRIPTS, "", "script", "bin"),
+    Preset("Teachings", "what you wrote for assistants", "teachings", SourceKind.TEACHINGS, "", "", "teachings"),
     Preset("A documents folder", "Word, PDF, HTML, text", "documents", SourceKind.DOCUMENTS, "", "", "Documents"),
 )
 _TITLES = {

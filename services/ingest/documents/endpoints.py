@@ -94,6 +94,7 @@ async def _handed(request: Request) -> HandedIn:
             if len(data) > MAX_UPLOAD:
                 raise TooLarge(f"a document may hold at most {MAX_UPLOAD >> 20} MB")
             name = storable((file.filename or "").replace("\\", "/").rpartition("/")[2])[-MAX_FILE_NAME:]
-            return HandedIn(data, name or "document", checked, tags, Trust.USER)
+            # Who hands a document in has not written it: what stands in it must not pass for their own words.
+            return HandedIn(data, name or "document", checked, tags, Trust.TOOL)
     except MultiPartException as error:
         raise BadRequest(f"the form cannot be read: {error.message}") from None

@@ -217,6 +217,9 @@ SECRET = """
     .git-credentials credentials credentials.json .credentials.json aws-credentials.md secrets.yml secret.md
     store.jks vault.kdbx cert.p12 .htpasswd kubeconfig terraform.tfvars auth.json service-account-x.json token.json
     backup.gpg ID_RSA Secrets.YML passwords.txt api_keys.txt recovery-codes.txt .claude.json
+    .env~ #.env# server.key.old cert.pem.txt id_rsa~ env.local private_key.txt arduino_secrets.h credentials.h
+    secrets.py secrets.prod.yml creds.json my-passwords-2024.md github_token.txt netrc wg0.conf
+    x-firebase-adminsdk-1.json key4.db
 """.split()  # noqa: SIM905 -- one name a line is no easier to read
 
 
@@ -250,6 +253,12 @@ def test_what_mentions_a_secret_is_read(tmp_path: Path) -> None:
         "tokenizer.py",
         "credentials.py",
         "secrets.ts",
+        "token.py",
+        "reset-password.md",
+        "secret-rotation.md",
+        "credits.md",
+        "key.h",
+        "CHANGES.old.md",
         "monkey.md",
         "env.py",
     )

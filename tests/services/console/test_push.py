@@ -178,19 +178,20 @@ async def until(done: "object", pause: float = 0.1) -> None:
 
 
 async def test_a_document_is_uploaded(anamnesis: Command, memory: Memory, tmp_path: Path) -> None:
-    """As a form with the file and its project, byte for byte, whatever its name."""
+    """As a form with the file, its project and its tags, byte for byte, whatever its name."""
     memory.answers["/api/episodes/upload"] = web.Response(
         text=DOCUMENT.model_dump_json(), content_type="application/json"
     )
     body = os.urandom(300_000)
     odd = tmp_path / 'notes "1" ü.md'
     odd.write_bytes(body)
-    done = await anamnesis("upload", str(odd), "--project", "shop")
+    done = await anamnesis("upload", str(odd), "--project", "shop", "--tag", "paper", "--tag", "2026")
     assert done.status == 0, done.err
     assert "1 new episodes" in done.out
     [(_, sent)] = [one for one in memory.asked if one[0] == "/api/episodes/upload"]
     assert body in sent
     assert b'name="project"\r\n\r\nshop\r\n' in sent
+    assert [tag in sent for tag in (b'name="tags"\r\n\r\npaper\r\n', b'name="tags"\r\n\r\n2026\r\n')] == [True] * 2
     assert 'filename="notes %221%22 ü.md"'.encode() in sent
 
 

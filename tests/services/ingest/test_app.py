@@ -89,6 +89,16 @@ async def test_a_second_request_gets_the_run_under_way(peer: MemoryPeer, tmp_pat
     assert first.run.run_id == second.run.run_id
 
 
+async def test_a_document_is_not_the_word_of_who_hands_it_in(peer: MemoryPeer, tmp_path: Path) -> None:
+    """What an upload holds is trusted as what the crawler finds, not as what its sender says."""
+    async with serving(settings_for(peer, tmp_path)) as url, client(url) as http:
+        form = {"file": ("report.md", b"# Report\n\nAlways run the installer first.\n")}
+        answer = await http.post("/api/episodes/upload", data={"project": "shop"}, files=form)
+    assert answer.status_code == 201, answer.text
+    [episode] = peer.memory.episodes.values()
+    assert (episode.trust, episode.source and episode.source.kind) == ("tool", "document")
+
+
 async def test_it_looks_by_itself(peer: MemoryPeer, tmp_path: Path) -> None:
     """With a clock, what is written later is read without being asked."""
     async with serving(settings_for(peer, tmp_path, poll=0.05)):

@@ -159,6 +159,17 @@ async def test_names_hold_no_secrets(door: Door) -> None:
         assert "ghp" not in one.episode_id
 
 
+async def test_places_hold_no_secrets(door: Door) -> None:
+    """A token in an address, a path or a heading is redacted."""
+    token = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5"
+    source = EpisodeSource(
+        kind="document", url=f"https://a.org/x?t={token}", path=f"/{token}/x.md", section=f"Key {token}"
+    )
+    [written] = await door.write([_note("e", "One.").model_copy(update={"source": source})])
+    assert written.redactions == 3
+    assert token not in (await door.store.get(["e"]))["e"].model_dump_json()
+
+
 async def test_ordinary_names_stay_as_they_are(door: Door) -> None:
     """Ids of sessions and records are no secrets, though they look random."""
     session = "7d31e2f9-d225-4f63-a49f-c05fd9503307"

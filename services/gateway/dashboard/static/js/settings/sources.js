@@ -84,7 +84,7 @@ function edit(source, given = source) {
 
 function preset(data) {
   const { name, kind, globs, tags, root } = JSON.parse(data);
-  edit(null, { name, kind, globs: globs ? [globs] : [], tags: tags ? [tags] : [], root: root || null });
+  edit(null, { name, kind, globs: globs ? globs.split(", ") : [], tags: tags ? [tags] : [], root: root || null });
 }
 
 function show(config, answer) {

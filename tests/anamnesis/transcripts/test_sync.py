@@ -58,6 +58,7 @@ async def test_an_episode_says_where_it_comes_from(tmp_path: Path) -> None:
     assert one.source.model_dump() == {
         "kind": "claude-code", "path": str(path), "url": None, "session": "s1", "position": 0, "parent": None,
         "uuid": script.records[0]["uuid"], "last_uuid": script.records[1]["uuid"],
+        "line": None, "last_line": None, "page": None, "section": None,
     }  # fmt: skip
     assert (progress.files, progress.created, progress.decisions) == (1, 1, {"kept": 1})
 

@@ -15,7 +15,7 @@ from anamnesis.contracts.crawler import CrawledFile, CrawlerConfig, CrawlerStatu
 from anamnesis.crawl.counts import CrawlCounts
 from anamnesis.crawl.watching import Watcher
 from anamnesis.kit.errors import AnamnesisError
-from anamnesis.kit.logs import logger
+from anamnesis.kit.logs import logger, where
 from services.ingest.background import STOP_WITHIN, Background, Run
 from services.ingest.crawler.configuration import Configuration
 from services.ingest.crawler.figures import CrawlFigures
@@ -23,6 +23,7 @@ from services.ingest.crawler.lease import Held, ScanLease
 
 Trigger = Literal["request", "schedule", "watch", "night"]
 OnProgress = Callable[[CrawlCounts], None]
+BROKEN = "something went wrong; the log of the ingest service names the place, and it is tried again"
 CHANGED = "the configuration has changed; another scan begins with it"
 LOOK = 300.0  # seconds between two looks at a configuration that asks for no scans
 FAILED = 60.0  # seconds until a scan that failed is tried again, if it is not due earlier
@@ -94,6 +95,8 @@ class Crawls:
         Raises `Held` where another instance of the service scans, and what memory raises.
         """
         run, started = await self._start(trigger, None, anew)
+        if not started and run.trigger == "watch":
+            self._wake.set()  # it may look at some paths alone: the clock scans all of them when it is over
         return _view(run), started
 
     async def run(self, trigger: Trigger, *, only: Collection[str] | None = None, anew: bool = False) -> CrawlRun:
@@ -181,6 +184,10 @@ class Crawls:
                 self._error = error.message
                 logger().warning("crawl_waits", reason=error.code)
                 pause, retry = retry, min(retry * 2, MAX_RETRY)
+            except Exception as error:  # noqa: BLE001 -- the edge of a background task: scans must not end with it
+                self._error = BROKEN
+                logger().error("crawl_failed", error=where(error))
+                pause, retry = retry, min(retry * 2, MAX_RETRY)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
@@ -191,20 +198,31 @@ class Crawls:
         self._error = None
         if not config.scan_seconds or not _is_on(config):
             return config.scan_seconds or LOOK
-        run, _ = await self._start("schedule", None, False)
-        await self._runs.ended()
+        started = False
+        while not started:
+            run, started = await self._start("schedule", None, False)
+            await self._runs.ended()
+            started = started or run.trigger != "watch"  # which may have looked at some paths alone
         pause = config.scan_seconds if run.state == "done" else min(config.scan_seconds, FAILED)
         self._next = now() + timedelta(seconds=pause)
         return pause
 
     async def _keep_watching(self) -> None:
         """Look at what changes. What fails here is found by the next scan."""
-        async with aclosing(self._watcher.changes()) as changes:
-            async for change in changes:
-                try:
-                    await self.run("watch", only=None if change.everything else change.paths)
-                except AnamnesisError as error:
-                    logger().warning("crawl_watch_waits", reason=error.code)
+        retry = RETRY
+        while True:
+            try:
+                async with aclosing(self._watcher.changes()) as changes:
+                    async for change in changes:
+                        retry = RETRY
+                        try:
+                            await self.run("watch", only=None if change.everything else change.paths)
+                        except AnamnesisError as error:
+                            logger().warning("crawl_watch_waits", reason=error.code)
+            except Exception as error:  # noqa: BLE001 -- the edge of a background task: watching must not end with it
+                logger().error("crawl_watch_failed", error=where(error))
+            await asyncio.sleep(retry)
+            retry = min(retry * 2, MAX_RETRY)
 
     def _report(self, run: Run[Trigger, CrawlCounts]) -> None:
         seen = run.progress

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path, PosixPath
 
@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from anamnesis.contracts.crawler import CrawledFile, CrawlerConfig, PreviewRequest, Source, SourceKind
 from anamnesis.contracts.state import Lease, LeaseRequest
 from anamnesis.crawl.counts import CrawlCounts
-from anamnesis.crawl.watching import Watcher
+from anamnesis.crawl.watching import Changes, Watcher
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.errors import Busy, Conflict, DeadlineExceeded
 from services.ingest.crawler.checking import Reach
@@ -232,3 +232,77 @@ async def test_the_list_of_files_is_made_once_a_scan() -> None:
     scan = object()
     await files.page(None, None, 0, 10)
     assert loads == 2
+
+
+async def test_a_scan_that_is_due_is_not_left_to_the_watcher(memory: Remembering, tmp_path: Path) -> None:
+    """While some changed paths are looked at the clock waits, and then scans everything all the same."""
+    async with stage(memory, tmp_path) as (one, crawl):
+        await one.configuration.put(CrawlerConfig.model_validate(config(tmp_path, scan_seconds=300)), None)
+        watched = asyncio.create_task(one.crawls.run("watch", only={"/a"}))
+        await asyncio.wait_for(crawl.begun.wait(), 20)
+        one.crawls.open()
+        try:
+            asked, started = await one.crawls.start("request")
+            crawl.go_on.set()
+            async with asyncio.timeout(20):
+                while len(crawl.asked) < 2:  # noqa: ASYNC110 -- nothing tells of a beginning that is over at once
+                    await asyncio.sleep(0.02)
+        finally:
+            await one.crawls.close()
+        await watched
+    assert (asked.trigger, started) == ("watch", False)
+    assert crawl.asked[:2] == [({"/a"}, False), (None, False)]
+
+
+class _StumblingConfiguration(Configuration):
+    """Fails once in a way that nobody has thought of."""
+
+    loads = 0
+
+    async def load(self) -> CrawlerConfig:
+        self.loads += 1
+        if self.loads == 1:
+            raise RuntimeError("unheard of")
+        return await super().load()
+
+
+class _StumblingWatcher(Watcher):
+    """Fails once, and then tells of a change."""
+
+    begun = 0
+
+    async def changes(self) -> AsyncGenerator[Changes, None]:
+        self.begun += 1
+        if self.begun == 1:
+            raise ValueError("unheard of")
+        yield Changes(frozenset(), everything=True)
+        await asyncio.Event().wait()
+
+
+async def test_what_nobody_thought_of_ends_neither_scans_nor_watching(memory: Remembering, tmp_path: Path) -> None:
+    """The clock and the watcher go on after a failure, and the log says where it was."""
+    reach = Reach((tmp_path,), "laptop")
+    async with ServiceClient(memory.url, SecretStr(SERVICE_KEY)) as http:
+        configuration = _StumblingConfiguration(http, reach)
+        await configuration.put(CrawlerConfig.model_validate(config(tmp_path, scan_seconds=300)), None)
+        watcher = _StumblingWatcher(CrawlerConfig, reach.allowed, reach.instance)
+        runs: list[Collection[str] | None] = []
+
+        class Counts:
+            async def run(self, only: Collection[str] | None = None, *, anew: bool = False) -> CrawlCounts:
+                runs.append(only)
+                return CrawlCounts()
+
+            async def files(self) -> list[CrawledFile]:
+                return []
+
+        lease = ScanLease(http, "laptop", "me")
+        crawls = Crawls(lambda _: Counts(), configuration, lease, watcher, CrawlFigures())
+        crawls.open()
+        try:
+            async with asyncio.timeout(20):
+                while len(runs) < 2:  # noqa: ASYNC110 -- one by the clock, one by the watcher
+                    await asyncio.sleep(0.05)
+        finally:
+            await crawls.close()
+    assert (watcher.begun, crawls.status({}).error) == (2, None)

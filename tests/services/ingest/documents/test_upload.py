@@ -45,7 +45,7 @@ async def test_a_document_is_remembered_once(peer: MemoryPeer) -> None:
     assert one.episodes == two.episodes
     assert set(other.json()["episodes"]).isdisjoint(one.episodes)
     kept = peer.memory.episodes[one.episodes[0]]
-    assert (kept.project, kept.instance, kept.trust, kept.tags) == ("shop", "laptop", Trust.USER, ("doc", "a", "b"))
+    assert (kept.project, kept.instance, kept.trust, kept.tags) == ("shop", "laptop", Trust.TOOL, ("doc", "a", "b"))
     assert kept.summary.startswith("Letters: Start\nOne")
     assert kept.source is not None
     assert (kept.source.kind, kept.source.path, kept.source.url) == ("document", "letters.PDF", None)

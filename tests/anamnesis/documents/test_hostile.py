@@ -143,7 +143,11 @@ def test_what_is_no_word_document_is_broken(data: bytes) -> None:
 @pytest.mark.parametrize("part", ["word/document.xml", "docProps/core.xml", "word/_rels/document.xml.rels"])
 def test_entities_are_refused_in_every_part(part: str) -> None:
     """Nobody's word processor defines any: a billion laughs, or a file of this machine."""
-    for bomb in (LAUGHS + "<x>&l9;</x>", '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><x>&e;</x>'):
+    for bomb in (
+        LAUGHS + "<x>&l9;</x>",
+        '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><x>&e;</x>',
+        '<!DOCTYPE x SYSTEM "http://127.0.0.1:9/x.dtd"><x/>',
+    ):
         assert outcome(making.rewritten(making.docx(), {part: bomb.encode()}), "a.docx") == "bomb"
 
 

@@ -12,6 +12,7 @@ from pydantic import AliasChoices, BaseModel, Field
 
 from anamnesis.kit.settings import Settings
 from services.gateway.settings import GatewaySettings
+from services.ingest.documents.desk import AT_ONCE
 from services.ingest.settings import IngestSettings
 from services.memory.settings import MemorySettings
 
@@ -244,14 +245,14 @@ def test_sources_are_read_only(project: Project) -> None:
 
 
 def test_an_upload_fits(project: Project) -> None:
-    """Ingest has room for an upload of 50 MB more than once, and memory for it beside a document's reader."""
+    """Ingest has room for an upload of 50 MB more than once, and memory for it beside two readers of documents."""
     (mount,) = project.services["ingest"].tmpfs
     size = re.search(r"size=(\d+)m", mount)
     assert size
     assert int(size[1]) >= 4 * 50
     limit = int(project.services["ingest"].deploy.resources.limits.memory.removesuffix("m"))
     reader = IngestSettings.model_fields["document_memory"].default
-    assert limit >= int(size[1]) + reader + 512
+    assert limit >= int(size[1]) + (AT_ONCE + 1) * reader + 512  # one more reads for the crawler
 
 
 def test_what_is_crawled_is_decided_by_deploy_sh(project: Project) -> None:

@@ -1,4 +1,4 @@
-"""Where documents are handed in: a few at a time are read, cut and pushed to memory; nothing of them is kept here."""
+"""Where documents are handed in: one after the other is read, cut and pushed to memory; nothing is kept here."""
 
 import asyncio
 import hashlib
@@ -26,8 +26,8 @@ from anamnesis.kit.errors import Busy, Invalid
 from anamnesis.redact import redact
 from anamnesis.transcripts.episodes import storable
 
-AT_ONCE = 2
-"""Documents that are held and read at the same time."""
+AT_ONCE = 1
+"""Documents that are held and read at the same time: each may take as much memory as its reader is allowed."""
 WAITING = 8
 """Those that wait for their turn, with their bodies still at the sender's."""
 PATIENCE = 60.0  # seconds that one waits

@@ -68,8 +68,7 @@ def routes(desk: Desk, fetcher: Fetcher) -> APIRouter:
         """Fetch a document from an address that ANAMNESIS_URL_HOSTS allows, and remember it. Safe to repeat."""
         async with desk.place():
             found = await fetcher.fetch(wish.url)
-            tags = wish.tags[: MAX_TAGS - 1]
-            return await desk.take(HandedIn(found.data, found.name, wish.project, tags, Trust.WEB, found.url))
+            return await desk.take(HandedIn(found.data, found.name, wish.project, wish.tags, Trust.WEB, found.url))
 
     return router
 

@@ -17,7 +17,8 @@ class IngestUrl(Contract):
 
     url: Url
     project: Name
-    tags: tuple[Tag, ...] = Field(default=(), max_length=MAX_TAGS)
+    tags: tuple[Tag, ...] = Field(default=(), max_length=MAX_TAGS - 1)
+    """Beside that of all documents."""
 
 
 class DocumentIngested(Contract):

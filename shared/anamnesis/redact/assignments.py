@@ -23,6 +23,7 @@ from anamnesis.redact.values import (
 _NAMES = (
     (b"pass", re.compile(rb"word|wd|phrase|wort|code|"), "password"),
     (b"pwd", re.compile(rb""), "password"),
+    (b"psk", re.compile(rb""), "password"),
     (b"secret", re.compile(rb""), "secret"),
     (b"token", re.compile(rb""), "token"),
     (b"credential", re.compile(rb"s?"), "secret"),
@@ -73,6 +74,8 @@ _NAME_BEFORE = b"abcdefghijklmnopqrstuvwxyz0123456789_"
 _BESIDE = re.compile(rb"[:=]| {1,3}=(?!=)")
 _NO_PASSWORD = re.compile(rb"(?:by|com|sur|tres|over|under|en|low|high|band|im|get)\Z")
 _IDENTIFIER = re.compile(rb"(?:[A-Za-z_]\w*\.)*([A-Za-z_]\w*)")
+_WIFI = re.compile(rb"(?i)wifi(?:multi)?\.(?:begin|addap)\([ \t]{0,8}[^,\n()]{1,128},[ \t]{0,8}\"([^\"\n]{8,63})\"")
+"""How sketches for microcontrollers join a network: its password is the second argument, and no name says so."""
 _MAX_QUOTED = 4096
 _LEFT = 96
 """How far before a name we look for what stands on its line."""
@@ -91,6 +94,11 @@ def find_assignments(flat: bytes, low: bytes) -> Iterator[Span]:
             if span is not None:
                 yield span
             at = low.find(fragment, max(end, span.end if span else 0))
+    at = low.find(b"wifi")
+    while at >= 0:
+        if (joined := _WIFI.match(flat, at)) is not None and not is_stand_in(joined[1]):
+            yield Span(joined.start(1), joined.end(1), "password")
+        at = low.find(b"wifi", at + 4)
 
 
 def _is_name(flat: bytes, low: bytes, at: int) -> bool:

@@ -77,6 +77,9 @@ def test_every_format_can_be_reached() -> None:
 
 DJANGO = f"django-insecure-{_some(20)}^&*(-_=+{_some(14)}"
 LEAKS = [
+    ('WiFi.begin(ssid, "correct-horse-9");', "correct-horse-9"),
+    ('wifiMulti.addAP("home", "hunter2hunter2");', "hunter2"),
+    ('  psk="hunter22hunter"', "hunter22"),
     ("DB_PASSWORD=swordfish", "swordfish"),
     ("PGPASSWORD=abcd psql -h db", "abcd"),
     ("password: hunter2", "hunter2"),
@@ -158,6 +161,8 @@ def test_what_a_name_or_a_place_gives_away(text: str, secret: str) -> None:
 
 
 INNOCENT = [
+    "WiFi.begin(ssid, password);",
+    "tuples of psk_modes",
     "password=${DB_PASSWORD}",
     "password: str",
     "token: Optional[str] = None",

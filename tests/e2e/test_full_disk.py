@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from anamnesis.contracts.crawler import CrawlRun
 from anamnesis.contracts.ingest import IngestRun
+from anamnesis.cutting import cut
 from tests.anamnesis.transcripts.writing import Script
 from tests.e2e.conftest import Stack, running
+from tests.e2e.crawling import code, config_of, configure, exported, scan
 from tests.e2e.reading import begin, contents, finish, status
 
 SIZE = 32 << 20  # bytes
@@ -155,3 +158,51 @@ def test_reading_on_a_full_disk_goes_on_when_there_is_room(small_disk: Path, tmp
         finish(stack)
         assert contents(stack) == expected
     assert_whole(small_disk)
+
+
+FILES, FUNCTIONS = 40, 10
+
+
+def body(number: int) -> str:
+    """Functions that are cut one by one."""
+    return "\n\n".join(
+        f"def lamp_{number}_{one}(volts: float) -> float:\n"
+        + "".join(f"    step_{row} = volts * {row + number * one} / {one + 1}\n" for row in range(24))
+        for one in range(FUNCTIONS)
+    )
+
+
+def test_a_crawl_on_a_full_disk_goes_on_when_there_is_room(small_disk: Path, tmp_path: Path) -> None:
+    """A scan that finds no room says so, whatever it has kept stays, and a later one brings the rest, once."""
+    root = tmp_path / "lamps"
+    root.mkdir()
+    for number in range(FILES):
+        (root / f"lamp_{number}.py").write_text(body(number))
+    wanted = sorted(piece.text for number in range(FILES) for piece in cut(body(number), "lamp.py"))
+    extra = {
+        "ANAMNESIS_SOURCES": str(root),
+        "ANAMNESIS_INGEST_POLL": "0",
+        "ANAMNESIS_EMBEDDING_CPU_PERCENT": "100",
+        "ANAMNESIS_DATA_DIR": str(small_disk),
+    }
+    with running(tmp_path / "logs", extra=extra) as stack:
+        occupy(small_disk / "ballast", SIZE - (2 << 20))
+        configure(stack, config_of(root, code()))
+        run = scan(stack, within=300).last
+        assert run is not None
+        assert_no_room(run)
+        before = {one.episode_id for one in exported(stack)}
+        assert len(before) < len(wanted)
+        (small_disk / "ballast").unlink()
+        run = scan(stack, within=300).last
+        assert run is not None
+        assert run.state == "done", run
+        found = exported(stack)
+        assert before <= {one.episode_id for one in found}
+        assert sorted(one.raw_exchange or "" for one in found) == wanted
+    assert_whole(small_disk)
+
+
+def assert_no_room(run: CrawlRun) -> None:
+    assert run.state == "failed"
+    assert "no room left" in (run.error or "")

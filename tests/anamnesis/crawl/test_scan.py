@@ -505,3 +505,18 @@ def test_roots_within_each_other_are_watched_for_both(tmp_path: Path) -> None:
     assert not found.concerns(str(tmp_path / "bin/new.cpp"))
     assert not found.concerns(str(tmp_path / "nowhere/new.md"))
     assert not found.concerns(str(tmp_path / "bin/secrets.md"))
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_files(tmp_path: Path) -> None:
+    """All of a very large tree are found, once each."""
+    for directory in range(500):
+        place = tmp_path / f"d{directory % 20}" / f"e{directory}"
+        place.mkdir(parents=True)
+        for number in range(200):
+            descriptor = os.open(place / f"f{number}.py", os.O_CREAT | os.O_WRONLY)
+            os.write(descriptor, b"1\n")
+            os.close(descriptor)
+    found = looked(tmp_path, Source(name="all", kind=SourceKind.NAMED, globs=("**/*",)))
+    assert len({file.path for file in found.files}) == len(found.files) == 100_000
+    assert found.whole == ("all",)

@@ -27,8 +27,8 @@ MEMORY = (
     "/api/leases",
     KEYS,
 )
-INGEST = ("/api/jsonl", "/api/crawler", "/api/schedule", "/api/ingest-url")
 UPLOAD = "/api/episodes/upload"
+INGEST = ("/api/jsonl", "/api/crawler", "/api/schedule", "/api/ingest-url", UPLOAD)
 MAX_FORM = MAX_UPLOAD + (1 << 20)  # bytes of a document and of what a form writes around it
 SEARCH = "/api/episodes/search"
 ENDLESS = ("/api/episodes/export", "/api/episodes/import", "/api/chat/sessions/{session_id}/export")
@@ -67,8 +67,7 @@ def routes(
     for path in ENDLESS:
         pass_on(path, memory, bounded._replace(total=None))
     pass_on(SEARCH, memory, bounded)
-    pass_on(UPLOAD, ingest, bounded)
-    for service, prefixes in ((memory, MEMORY), (ingest, INGEST)):
+    for service, prefixes in ((ingest, INGEST), (memory, MEMORY)):  # ingest owns a path below one of memory's
         for prefix in prefixes:
             pass_on(prefix, service, bounded)
             pass_on(prefix + "/{rest:path}", service, bounded)

@@ -20,12 +20,7 @@ def broken_framing_noticed(response: aiohttp.ClientResponse) -> Iterator[None]:
         yield
         return
 
-    def ended(closed: "Future[None]") -> None:
-        if not closed.cancelled():
-            closed.exception()  # taken note of; the reader is told in its own way
-        fail()
-
-    def fail() -> None:
+    def fail(_: "Future[None] | None" = None) -> None:
         body = response.content
         if not body.is_eof() and body.exception() is None:
             body.set_exception(aiohttp.ClientPayloadError("the connection ended within the body"))
@@ -35,8 +30,16 @@ def broken_framing_noticed(response: aiohttp.ClientResponse) -> Iterator[None]:
         fail()
         yield
         return
-    closed.add_done_callback(ended)
+    closed.remove_done_callback(_noted)  # of an earlier answer of this connection
+    closed.add_done_callback(_noted)
+    closed.add_done_callback(fail)
     try:
         yield
     finally:
-        closed.remove_done_callback(ended)
+        closed.remove_done_callback(fail)
+
+
+def _noted(closed: "Future[None]") -> None:
+    """Take note of how a connection ended, also after its answer: asyncio logs what nobody asks for as an error."""
+    if not closed.cancelled():
+        closed.exception()

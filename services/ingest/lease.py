@@ -11,10 +11,15 @@ from anamnesis.kit.errors import AnamnesisError, Conflict
 
 SECONDS = 90.0  # a lease lapses so long after its last renewal
 WITHIN = 10.0  # seconds for an answer
+BRIEF = 2.0  # seconds for it where somebody waits for the end
 
 
 class Lease:
-    """The right to do something, under a name and for a holder. Taking it again renews it."""
+    """The right to do something, under a name and for a holder. Taking it again renews it.
+
+    Memory carries out what it was asked, also where whoever asked has been cancelled. So a lease is given back only
+    when nothing that was asked before is on its way: it would be taken again by somebody who is gone.
+    """
 
     def __init__(self, memory: ServiceClient, name: str, holder: str, seconds: float = SECONDS) -> None:
         """`holder` is unique to the process: another one of the same machine is another holder."""
@@ -23,13 +28,21 @@ class Lease:
         self._holder = holder
         self._seconds = seconds
         self._until = 0.0
+        self._asking: asyncio.Task[Held] | None = None
+
+    async def ask(self, seconds: float) -> None:
+        """Take or renew it for so long. Raises `Conflict` while another holder has it, and what the client raises."""
+        request = LeaseRequest(holder=self._holder, seconds=seconds)
+        self._asking = asyncio.create_task(
+            self._memory.request("POST", f"/api/leases/{self._name}", Held, body=request, deadline=WITHIN)
+        )
+        await asyncio.shield(self._asking)
 
     async def take(self) -> bool:
         """Take or renew it; false while another holder has it. Raises what the client raises."""
         asked = _ticks()
-        request = LeaseRequest(holder=self._holder, seconds=self._seconds)
         try:
-            await self._memory.request("POST", f"/api/leases/{self._name}", Held, body=request, deadline=WITHIN)
+            await self.ask(self._seconds)
         except Conflict:
             return False
         self._until = asked + self._seconds
@@ -49,9 +62,11 @@ class Lease:
 
     async def release(self) -> None:
         """Give it back; where nobody can be told, it lapses."""
+        if self._asking is not None:
+            await asyncio.wait([self._asking])
         try:
             path, query = f"/api/leases/{self._name}", {"holder": self._holder}
-            await self._memory.request("DELETE", path, Changed, query=query, deadline=WITHIN)
+            await self._memory.request("DELETE", path, Changed, query=query, deadline=BRIEF)
         except AnamnesisError:
             return
 

@@ -79,8 +79,7 @@ class Crawls:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(self._runs.stop(), *(asyncio.wait([task], timeout=STOP_WITHIN) for task in self._tasks))
-        with suppress(AnamnesisError):  # else it lapses
-            await self._lease.release()
+        await self._lease.release()
 
     def changed(self) -> None:
         """There is another configuration: what runs by the old one ends, and the next scan begins at once."""

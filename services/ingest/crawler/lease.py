@@ -14,17 +14,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from anamnesis.contracts.base import now
-from anamnesis.contracts.episodes import Changed
-from anamnesis.contracts.state import Lease, LeaseRequest
 from anamnesis.destination import namespace
 from anamnesis.kit.client import ServiceClient
 from anamnesis.kit.errors import AnamnesisError, Conflict
+from services.ingest.lease import Lease
 
 RUNNING = 60.0  # seconds that a lease lasts while a scan runs
 RENEW = 20.0  # seconds between two renewals
 LONGEST = 600.0  # seconds between two scans for which it is held
-WAIT = 5.0  # seconds for memory's answer
-BRIEF = 2.0  # seconds for it when the service stops
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -43,16 +40,13 @@ class ScanLease:
     """The lease of one instance's scans."""
 
     def __init__(self, client: ServiceClient, instance: str, holder: str, renew: float = RENEW) -> None:
-        self._client = client
-        self._path = f"/api/leases/{namespace('crawl', instance)}"  # called as the marks that it is about
-        self._holder = holder
+        self._lease = Lease(client, namespace("crawl", instance), holder)  # called as the marks that it is about
         self._renew = renew
 
     async def take(self, seconds: float = RUNNING) -> None:
         """Take or renew it. Raises `Held`, or what memory raises."""
-        request = LeaseRequest(holder=self._holder, seconds=seconds)
         try:
-            await self._client.request("POST", self._path, Lease, body=request, deadline=WAIT)
+            await self._lease.ask(seconds)
         except Conflict as error:
             raise _held(error) from None
 
@@ -67,7 +61,8 @@ class ScanLease:
             return
 
     async def release(self) -> None:
-        await self._client.request("DELETE", self._path, Changed, query={"holder": self._holder}, deadline=BRIEF)
+        """Give it back; where nobody can be told, it lapses."""
+        await self._lease.release()
 
     @asynccontextmanager
     async def renewed(self) -> AsyncIterator[None]:

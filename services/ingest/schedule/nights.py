@@ -219,7 +219,8 @@ class Nights:
             else:
                 logger().warning("night_lost", run_id=night.run_id)
         except asyncio.CancelledError:
-            await _ended(work)
+            for task in (work, keeping):
+                await _ended(task)
             await self._lease.release()  # the book says how far it is: whoever takes the lease next goes on
             raise
         except Conflict:

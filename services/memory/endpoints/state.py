@@ -90,13 +90,15 @@ def routes(store: Store, clean: Callable[[JsonObject], Awaitable[JsonObject]]) -
     @router.delete("/api/leases/{name}")
     async def release(name: Namespace, holder: Annotated[Name, Query()]) -> Changed:
         """Give a lease back before it lapses."""
-        present = await store.read("leases", name)
-        held = Lease.model_validate(present.value) if present else None
-        if present is None or held is None or held.holder != holder or held.until <= now():
-            return Changed(changed=0)
-        # Never a delete: versions would begin anew, and what was read of this lease would fit a later one.
-        lapsed = held.model_copy(update={"until": now()}).model_dump(mode="json")
-        return Changed(changed=int(await store.write("leases", name, lapsed, expect=present.version) is not None))
+        while True:
+            present = await store.read("leases", name)
+            held = Lease.model_validate(present.value) if present else None
+            if present is None or held is None or held.holder != holder or held.until <= now():
+                return Changed(changed=0)
+            # Never a delete: versions would begin anew, and what was read of this lease would fit a later one.
+            lapsed = held.model_copy(update={"until": now()}).model_dump(mode="json")
+            if await store.write("leases", name, lapsed, expect=present.version) is not None:
+                return Changed(changed=1)
 
     @router.get("/api/settings/{name}", responses={404: {"model": ErrorEnvelope}})
     async def setting(name: SettingName) -> Setting:

@@ -57,7 +57,23 @@ PART = st.one_of(
         ("*", "**", "***", "?", "a*", "*b", "*.md", "*.p?", "[ab]", "[!a]*", "[^b].md", "[a-f]oo", "[[:alpha:]]")
     ),
     st.sampled_from(
-        ("[", "[a", "[]a]*", "a\\*", "\\a", "a\\", "[b-a]", "[[:digit:]x]*", "*[\\]a].md", "x[0-9].*", "[[:no:]]")
+        (
+            "[",
+            "[a",
+            "[]a]*",
+            "a\\*",
+            "\\a",
+            "a\\",
+            "[b-a]",
+            "[[:digit:]x]*",
+            "*[\\]a].md",
+            "x[0-9].*",
+            "[[:no:]]",
+            "[/[a-f]oo",
+            "a\\/b",
+            "[/a",
+            "*\\/*",
+        )
     ),
 )
 PATTERN = st.builds(
@@ -79,6 +95,8 @@ IGNORES = st.dictionaries(DIRECTORY, LINES, max_size=3)
 @example(["foo/a.md", "b/foo/a.md"], {"": ["/foo/"], "b": ["!foo"]}, ["foo"])
 @example(["a.md", "b/a.md"], {"": ["*", "!*/", "!*.md"]}, [])
 @example(["b/a.md", "a/a.md"], {}, ["[b-a]"])
+@example(["foo/a.md"], {}, ["[/[a-f]oo"])
+@example(["a/b/a.md", "b/a.md"], {}, ["a\\/b"])
 def test_that_is_found_which_git_lists(paths: list[str], ignores: dict[str, list[str]], excluded: list[str]) -> None:
     """Over any files and any patterns, nested and negated ones, the files found are those of `git ls-files`."""
     with tempfile.TemporaryDirectory() as directory:

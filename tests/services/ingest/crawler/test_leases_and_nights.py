@@ -9,6 +9,7 @@ from pathlib import Path, PosixPath
 import pytest
 from pydantic import SecretStr
 
+from anamnesis.contracts.base import JsonObject
 from anamnesis.contracts.crawler import CrawledFile, CrawlerConfig, PreviewRequest, Source, SourceKind
 from anamnesis.contracts.state import Lease, LeaseRequest
 from anamnesis.crawl.counts import CrawlCounts
@@ -187,6 +188,31 @@ async def test_a_lease_is_held_until_the_next_scan(memory: Remembering, tree: Pa
             await one.client.request("POST", path, Lease, body=other)
     async with ServiceClient(memory.url, SecretStr(SERVICE_KEY)) as client:
         assert (await client.request("POST", path, Lease, body=other)).holder == "other"
+
+
+async def test_nothing_takes_a_lease_again_that_was_given_back(
+    memory: Remembering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A renewal that is cut off is carried out by memory all the same; the lease is given back after it."""
+    asked = asyncio.Event()
+    write = memory.store.write
+
+    async def slowly(kind: str, key: str, value: JsonObject, expect: int | None = None) -> int | None:
+        asked.set()
+        await asyncio.sleep(0.3)
+        return await write(kind, key, value, expect=expect)
+
+    async with ServiceClient(memory.url, SecretStr(SERVICE_KEY)) as client:
+        lease = ScanLease(client, "laptop", "me")
+        await lease.take()
+        monkeypatch.setattr(memory.store, "write", slowly)
+        renewing = asyncio.create_task(lease.take())
+        await asyncio.wait_for(asked.wait(), 10)
+        renewing.cancel()
+        await lease.release()
+        monkeypatch.undo()
+        other = LeaseRequest(holder="other", seconds=1)
+        assert (await client.request("POST", "/api/leases/crawl:laptop", Lease, body=other)).holder == "other"
 
 
 def test_a_service_is_itself_after_a_crash() -> None:

@@ -117,6 +117,18 @@ async def test_a_stale_read_never_wins_over_a_new_holder(client: httpx.AsyncClie
     assert await _take(client, "c") == 200
 
 
+async def test_a_lease_that_is_renewed_meanwhile_is_given_back(client: httpx.AsyncClient, store: Interrupted) -> None:
+    """A holder's own late renewal does not keep the lease from being given back."""
+    assert await _take(client, "a") == 200
+
+    async def renew() -> None:
+        assert await _take(client, "a") == 200
+
+    store.meanwhile = renew
+    assert await _give_back(client, "a") == 1
+    assert await _take(client, "b") == 200
+
+
 async def test_a_document_is_bounded(client: httpx.AsyncClient) -> None:
     """A document over the bound is 413 by name, and one below it is kept, whatever the store could take."""
     path = "/api/state/offsets/laptop"
